@@ -1,0 +1,25 @@
+//! The words every other crate speaks in: label sets, matchers, samples, native histograms and time
+//! ranges, named as Prometheus names them.
+//!
+//! In the order data meets them: a selector's [`Matcher`]s choose series by their [`Labels`]; a
+//! series is a run of samples (a float or a [`FloatHistogram`] at a time in milliseconds); a
+//! [`TimeRange`] bounds what is looked at. [`duration`] and [`float`] read and print Prometheus's
+//! durations and numbers.
+//!
+//! Nothing here does I/O, and nothing here knows where a series comes from. The one decision worth
+//! knowing: a label set is a single shared string ([`Labels`]), so that it clones by counting,
+//! compares and hashes as one run of bytes, and costs one allocation however many labels it has.
+
+pub mod duration;
+pub mod float;
+mod histogram;
+mod labels;
+mod matcher;
+mod sample;
+mod time;
+
+pub use histogram::{CounterResetHint, FloatHistogram, Histogram, Span};
+pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
+pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use sample::{NORMAL_NAN_BITS, STALE_NAN_BITS, is_stale, stale_nan};
+pub use time::TimeRange;

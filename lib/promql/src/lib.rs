@@ -1,0 +1,2 @@
+//! The PromQL engine: parse, plan, execute.
+pub mod parse;
