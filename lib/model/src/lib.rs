@@ -10,6 +10,7 @@
 //! knowing: a label set is a single shared string ([`Labels`]), so that it clones by counting,
 //! compares and hashes as one run of bytes, and costs one allocation however many labels it has.
 
+mod buffer;
 pub mod duration;
 pub mod float;
 mod histogram;
@@ -18,6 +19,7 @@ mod matcher;
 mod sample;
 mod time;
 
+pub use buffer::SampleBuffer;
 pub use histogram::{CounterResetHint, FloatHistogram, Histogram, Span};
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};

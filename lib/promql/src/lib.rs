@@ -1,2 +1,4 @@
 //! The PromQL engine: parse, plan, execute.
 pub mod parse;
+pub mod source;
+pub mod value;
