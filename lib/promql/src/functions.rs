@@ -1,0 +1,3 @@
+//! The functions, by family.
+
+pub(crate) mod time;
