@@ -18,6 +18,7 @@ mod float_histogram;
 mod histogram;
 mod histogram_encode;
 mod layout;
+mod query;
 mod samples;
 mod start_time;
 mod varbit;
@@ -29,6 +30,7 @@ use periplus_model::TimeRange;
 
 pub use aggregate::{Aggregate, AggregateChunk, CounterSeries, encode_aggregate};
 pub use encode::{EncodedChunk, SAMPLES_PER_CHUNK, encode};
+pub use query::decode_samples;
 pub use samples::{HistogramValue, SampleBuffer};
 pub use xor_encode::XorEncoder;
 

@@ -59,7 +59,16 @@ impl Tail {
     /// # Errors
     /// As [`WalError`] says; the tail must not be used any more after one.
     pub fn poll(&mut self, to: &mut impl Visitor) -> Result<u64, WalError> {
+        self.poll_some(to, u64::MAX)
+    }
+
+    /// As [`poll`](Self::poll), but stops after `records_max` records; returns how many there were.
+    ///
+    /// # Errors
+    /// As [`poll`](Self::poll).
+    pub fn poll_some(&mut self, to: &mut impl Visitor, records_max: u64) -> Result<u64, WalError> {
         let before = self.records;
+        let until = before.saturating_add(records_max);
         loop {
             if self.current.is_none() && !self.open_next()? {
                 return Ok(self.records - before);
@@ -70,8 +79,8 @@ impl Tail {
                 Some((_, Kind::Live)) => segment_path(&self.dir, self.next + 1).exists(),
                 _ => true,
             };
-            self.drain(to)?;
-            if !more {
+            self.drain(to, until)?;
+            if !more || self.records >= until {
                 return Ok(self.records - before);
             }
             if matches!(self.current, Some((_, Kind::Live))) {
@@ -91,13 +100,13 @@ impl Tail {
         Ok(true)
     }
 
-    fn drain(&mut self, to: &mut impl Visitor) -> Result<(), WalError> {
+    fn drain(&mut self, to: &mut impl Visitor, until: u64) -> Result<(), WalError> {
         let Some((segment, kind)) = &mut self.current else { return Ok(()) };
         let path = match kind {
             Kind::Live => segment_path(&self.dir, self.next),
             Kind::Checkpoint => self.dir.join("checkpoint"),
         };
-        loop {
+        while self.records < until {
             let offset = segment.offset();
             let Some(record) = segment.next_record()? else { return Ok(()) };
             decode(record, to).map_err(|e| WalError::Corrupt {
@@ -107,6 +116,7 @@ impl Tail {
             })?;
             self.records += 1;
         }
+        Ok(())
     }
 }
 

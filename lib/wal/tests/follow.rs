@@ -101,7 +101,9 @@ fn checkpoint_then_segments_then_what_comes() {
     write(d, 5, &segment(&[record(3, 0, 1)], false));
     let mut tail = Tail::open(d).unwrap();
     let mut seen = Seen::default();
-    assert_eq!(tail.poll(&mut seen).unwrap(), 3);
+    assert_eq!(tail.poll_some(&mut seen, 1).unwrap(), 1);
+    assert_eq!(tail.poll_some(&mut seen, 1).unwrap(), 1);
+    assert_eq!(tail.poll(&mut seen).unwrap(), 1);
     assert_eq!(seen.0.iter().map(|s| s.0).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(tail.poll(&mut seen).unwrap(), 0);
     append(d, 5, &segment(&[record(4, 0, 1)], false));
