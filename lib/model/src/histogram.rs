@@ -3,6 +3,59 @@
 //!
 //! Field meanings follow Prometheus's `model/histogram`. A bucket's index `i` at schema `s` (−4..=8)
 //! covers `(2^((i-1)·2^-s), 2^(i·2^-s)]`; schema −53 has custom bounds in `custom_values`.
+//!
+//! The operations are exact to Prometheus 3.14. Each walks the buckets of a side as cells (index
+//! and count; `cells`) and packs its result into spans anew, so that none has to edit spans in
+//! place, and each costs what there are bucket values, whatever the spans claim:
+//! - [`FloatHistogram::add`], [`sub`](FloatHistogram::sub) (`sum`), which meet at one resolution
+//!   (`layout`), one zero bucket (`zero`), one set of custom bounds (`custom`);
+//! - [`HistogramSum`] and [`HistogramMean`] (`running`), which keep what rounding loses;
+//! - [`FloatHistogram::detect_reset`] (`reset`), [`trim`](FloatHistogram::trim) (`trim`);
+//! - estimates (`quantile`), and those of classic histograms (`classic`);
+//! - buckets with bounds (`iter`, `bounds`), texts and JSON (`text`), checks (`validate`, `equal`).
+
+mod bounds;
+mod cells;
+mod classic;
+mod custom;
+mod equal;
+mod iter;
+mod layout;
+mod quantile;
+mod reset;
+mod running;
+mod sum;
+mod text;
+mod trim;
+mod validate;
+mod zero;
+
+#[cfg(test)]
+mod tests;
+
+pub use classic::{
+    ClassicBucket, ClassicError, ForcedMonotonicity, classic_fraction, classic_quantile,
+    from_classic,
+};
+pub use iter::Bucket;
+pub use quantile::NanObservations;
+pub use running::{HistogramMean, HistogramSum};
+pub use sum::{IncompatibleBuckets, Reconciled};
+pub use trim::Trim;
+pub use validate::InvalidHistogram;
+
+/// The coarsest exponential schema.
+pub const EXPONENTIAL_SCHEMA_MIN: i32 = -4;
+
+/// The finest exponential schema.
+pub const EXPONENTIAL_SCHEMA_MAX: i32 = 8;
+
+/// The coarsest exponential schema that may be stored.
+pub const EXPONENTIAL_SCHEMA_RESERVED_MIN: i32 = -9;
+
+/// The finest exponential schema that may be stored: one above [`EXPONENTIAL_SCHEMA_MAX`] is brought
+/// down to it on reading.
+pub const EXPONENTIAL_SCHEMA_RESERVED_MAX: i32 = 52;
 
 /// The schema number of histograms with custom bucket bounds.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
@@ -102,6 +155,31 @@ impl Histogram {
             negative_buckets: absolute(&self.negative_buckets),
             custom_values: self.custom_values.clone(),
         }
+    }
+}
+
+impl FloatHistogram {
+    /// Bytes the histogram occupies, heap included: for memory accounting.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + (self.positive_spans.capacity() + self.negative_spans.capacity()) * size_of::<Span>()
+            + (self.positive_buckets.capacity()
+                + self.negative_buckets.capacity()
+                + self.custom_values.capacity())
+                * size_of::<f64>()
+    }
+
+    /// The size Prometheus counts for a histogram, in bytes: a fixed part and the contents. Limits
+    /// on samples are in units of 16 of these.
+    #[must_use]
+    pub fn prometheus_size(&self) -> usize {
+        let elements = self.positive_spans.len()
+            + self.negative_spans.len()
+            + self.positive_buckets.len()
+            + self.negative_buckets.len()
+            + self.custom_values.len();
+        168 + 8 * elements
     }
 }
 

@@ -10,17 +10,27 @@
 //! knowing: a label set is a single shared string ([`Labels`]), so that it clones by counting,
 //! compares and hashes as one run of bytes, and costs one allocation however many labels it has.
 
+mod almost;
 mod buffer;
 pub mod duration;
 pub mod float;
 mod histogram;
+mod kahan;
 mod labels;
 mod matcher;
 mod sample;
 mod time;
 
+pub use almost::almost_equal;
 pub use buffer::SampleBuffer;
-pub use histogram::{CounterResetHint, FloatHistogram, Histogram, Span};
+pub use histogram::{
+    Bucket, CUSTOM_BUCKETS_SCHEMA, ClassicBucket, ClassicError, CounterResetHint,
+    EXPONENTIAL_SCHEMA_MAX, EXPONENTIAL_SCHEMA_MIN, EXPONENTIAL_SCHEMA_RESERVED_MAX,
+    EXPONENTIAL_SCHEMA_RESERVED_MIN, FloatHistogram, ForcedMonotonicity, Histogram,
+    HistogramMean, HistogramSum, IncompatibleBuckets, InvalidHistogram, NanObservations, Reconciled,
+    Span, Trim, classic_fraction, classic_quantile, from_classic,
+};
+pub use kahan::kahan_add;
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use sample::{NORMAL_NAN_BITS, STALE_NAN_BITS, is_stale, stale_nan};
