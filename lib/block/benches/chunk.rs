@@ -3,7 +3,7 @@
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use periplus_block::chunk::{ChunkEncoding, SampleBuffer, XorEncoder, decode};
+use periplus_block::chunk::{ChunkEncoding, ChunkSamples, XorEncoder, decode};
 use periplus_model::TimeRange;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -71,7 +71,7 @@ fn chunks(kind: Kind) -> Vec<Vec<u8>> {
 #[divan::bench(args = KINDS)]
 fn xor(bencher: Bencher<'_, '_>, kind: Kind) {
     let chunks = chunks(kind);
-    let mut out = SampleBuffer::new();
+    let mut out = ChunkSamples::new();
     bencher.counter(ItemsCount::new(CHUNKS * SAMPLES)).bench_local(|| {
         for payload in &chunks {
             out.clear();
@@ -86,7 +86,7 @@ fn xor(bencher: Bencher<'_, '_>, kind: Kind) {
 fn reference(bencher: Bencher<'_, '_>, kind: Kind) {
     let chunks = chunks(kind);
     let mut out = (Vec::new(), Vec::new());
-    let mut want = SampleBuffer::new();
+    let mut want = ChunkSamples::new();
     for payload in &chunks {
         decode(ChunkEncoding::Xor, payload, TimeRange::ALL, &mut want).expect("our own bytes");
         bit_by_bit(payload, &mut out);

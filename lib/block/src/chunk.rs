@@ -5,7 +5,7 @@
 //! differs is the number that names the encoding: [`ChunkEncoding::from_byte`] reads the one of
 //! blocks and of remote read, [`ChunkEncoding::from_store_api`] the one of Thanos's Store API.
 //!
-//! [`decode`] appends a payload's samples to a [`SampleBuffer`], optionally only those of a time
+//! [`decode`] appends a payload's samples to a [`ChunkSamples`], optionally only those of a time
 //! range; an aggregate chunk is split first ([`AggregateChunk`]). [`encode`] cuts columns of samples
 //! into chunks; [`XorEncoder`] fills a float chunk sample by sample.
 
@@ -31,7 +31,7 @@ use periplus_model::TimeRange;
 pub use aggregate::{Aggregate, AggregateChunk, CounterSeries, encode_aggregate};
 pub use encode::{EncodedChunk, SAMPLES_PER_CHUNK, encode};
 pub use query::decode_samples;
-pub use samples::{HistogramValue, SampleBuffer};
+pub use samples::{ChunkSamples, HistogramValue};
 pub use xor_encode::XorEncoder;
 
 use bits::Bad;
@@ -204,7 +204,7 @@ pub fn decode(
     encoding: ChunkEncoding,
     payload: &[u8],
     range: TimeRange,
-    out: &mut SampleBuffer,
+    out: &mut ChunkSamples,
 ) -> Result<(), ChunkError> {
     let start = out.len();
     let done = decode_into(encoding, payload, range, out);
@@ -225,7 +225,7 @@ fn decode_into(
     encoding: ChunkEncoding,
     payload: &[u8],
     range: TimeRange,
-    out: &mut SampleBuffer,
+    out: &mut ChunkSamples,
 ) -> Result<(), ChunkError> {
     let floats = || {
         let (count, body) = payload.split_first_chunk::<2>().ok_or(Bad::Truncated)?;
@@ -253,7 +253,7 @@ fn decode_into(
 
 /// Drops what was decoded outside the range: the head that had to be read to get there, and what
 /// the float decoders read beyond the end. The histogram decoders leave out both themselves.
-fn trim(start: usize, range: TimeRange, out: &mut SampleBuffer) {
+fn trim(start: usize, range: TimeRange, out: &mut ChunkSamples) {
     let new = out.ts.get(start..).unwrap_or_default();
     let beyond = new.iter().rev().take_while(|t| **t > range.max_t).count();
     out.truncate(out.len() - beyond);

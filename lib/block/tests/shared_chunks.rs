@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
-use periplus_block::chunk::{self, ChunkEncoding, HistogramValue, SampleBuffer};
+use periplus_block::chunk::{self, ChunkEncoding, ChunkSamples, HistogramValue};
 use periplus_block::varint;
 use periplus_model::{FloatHistogram, Span, TimeRange};
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ fn histogram(h: &FloatHistogram, integer: bool) -> Value {
 }
 
 /// The samples in the dump's form.
-fn rows(s: &SampleBuffer) -> Vec<Value> {
+fn rows(s: &ChunkSamples) -> Vec<Value> {
     let mut histograms = s.histograms.iter().peekable();
     (0..s.len())
         .map(|i| {
@@ -55,7 +55,7 @@ fn rows(s: &SampleBuffer) -> Vec<Value> {
 /// What our encoders make of a chunk's samples are the bytes Prometheus made of them; but for the
 /// flags, which tell of the chunk before.
 fn rewrites(encoding: ChunkEncoding, payload: &[u8]) {
-    let mut samples = SampleBuffer::new();
+    let mut samples = ChunkSamples::new();
     chunk::decode(encoding, payload, TimeRange::ALL, &mut samples).unwrap();
     match encoding {
         ChunkEncoding::Xor => {
@@ -89,7 +89,7 @@ fn every_chunk_equals_the_dump() {
         let mut at = &segment[8..];
         for line in dump.lines() {
             let series: Value = serde_json::from_str(line).unwrap();
-            let mut samples = SampleBuffer::new();
+            let mut samples = ChunkSamples::new();
             for meta in series["chunks"].as_array().unwrap() {
                 let (len, rest) = varint::uvarint(at).unwrap();
                 let encoding = ChunkEncoding::from_byte(rest[0]).unwrap();

@@ -6,7 +6,7 @@
 
 use periplus_model::TimeRange;
 
-use super::{ChunkEncoding, ChunkError, SampleBuffer, decode};
+use super::{ChunkEncoding, ChunkError, ChunkSamples, decode};
 use crate::varint;
 
 /// What of a window of raw samples a chunk inside an aggregate chunk holds.
@@ -95,7 +95,7 @@ impl<'a> AggregateChunk<'a> {
         &self,
         aggregate: Aggregate,
         range: TimeRange,
-        out: &mut SampleBuffer,
+        out: &mut ChunkSamples,
     ) -> Result<(), ChunkError> {
         let (encoding, data) =
             self.get(aggregate).ok_or(ChunkError::NoAggregate { name: aggregate.name() })?;
@@ -135,7 +135,7 @@ pub struct CounterSeries {
 
 impl CounterSeries {
     /// Appends what the decoded counter part of the next chunk adds to the series.
-    pub fn append(&mut self, part: &SampleBuffer, out: &mut SampleBuffer) {
+    pub fn append(&mut self, part: &ChunkSamples, out: &mut ChunkSamples) {
         let mut histograms = part.histograms.iter().peekable();
         for (i, (&t, &v)) in part.ts.iter().zip(&part.values).enumerate() {
             if let Some((_, h)) = histograms.next_if(|(at, _)| *at as usize == i) {

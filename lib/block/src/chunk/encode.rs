@@ -3,7 +3,7 @@
 use periplus_model::TimeRange;
 
 use super::histogram_encode;
-use super::samples::{HistogramValue, SampleBuffer};
+use super::samples::{ChunkSamples, HistogramValue};
 use super::{ChunkEncoding, ChunkError, XorEncoder};
 
 /// Where a chunk is cut though more would fit: what Prometheus aims at.
@@ -31,7 +31,7 @@ pub struct EncodedChunk {
 ///
 /// # Errors
 /// Timestamps that do not ascend; a histogram whose buckets do not fit its spans.
-pub fn encode(samples: &SampleBuffer) -> Result<Vec<EncodedChunk>, ChunkError> {
+pub fn encode(samples: &ChunkSamples) -> Result<Vec<EncodedChunk>, ChunkError> {
     if samples.ts.windows(2).any(|w| matches!(w, [a, b] if a >= b)) {
         return Err(ChunkError::Corrupt {
             encoding: ChunkEncoding::Xor,
@@ -65,7 +65,7 @@ pub fn encode(samples: &SampleBuffer) -> Result<Vec<EncodedChunk>, ChunkError> {
 }
 
 fn encode_floats(
-    samples: &SampleBuffer,
+    samples: &ChunkSamples,
     from: usize,
     to: usize,
     out: &mut Vec<EncodedChunk>,

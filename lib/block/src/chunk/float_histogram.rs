@@ -6,7 +6,7 @@ use periplus_model::{FloatHistogram, TimeRange, is_stale};
 use super::bits::{Bad, BitReader};
 use super::histogram::Frame;
 use super::layout::Layout;
-use super::samples::{HistogramValue, SampleBuffer};
+use super::samples::{ChunkSamples, HistogramValue};
 use super::varbit::{Window, read_int, read_xor};
 
 /// A float and the window it changes in.
@@ -34,7 +34,7 @@ impl Xored {
 pub(super) fn decode(
     frame: &Frame<'_>,
     range: TimeRange,
-    out: &mut SampleBuffer,
+    out: &mut ChunkSamples,
 ) -> Result<(), Bad> {
     if frame.count == 0 {
         return Ok(());

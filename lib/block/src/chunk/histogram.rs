@@ -7,7 +7,7 @@ use periplus_model::{CounterResetHint, Histogram, TimeRange, is_stale};
 
 use super::bits::{Bad, BitReader};
 use super::layout::Layout;
-use super::samples::{HistogramValue, SampleBuffer};
+use super::samples::{ChunkSamples, HistogramValue};
 use super::start_time::StartTimes;
 use super::varbit::{Window, read_int, read_uint, read_xor};
 
@@ -68,7 +68,7 @@ impl Moving {
 pub(super) fn decode(
     frame: &Frame<'_>,
     range: TimeRange,
-    out: &mut SampleBuffer,
+    out: &mut ChunkSamples,
 ) -> Result<(), Bad> {
     if frame.count == 0 {
         return Ok(());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use periplus_model::TimeRange;
 
-use super::{ChunkEncoding, ChunkError, SampleBuffer, decode};
+use super::{ChunkEncoding, ChunkError, ChunkSamples, decode};
 
 /// [`decode`] into the buffer that range functions read; the columns are lent, not copied.
 ///
@@ -17,7 +17,7 @@ pub fn decode_samples(
     range: TimeRange,
     out: &mut periplus_model::SampleBuffer,
 ) -> Result<(), ChunkError> {
-    let mut columns = SampleBuffer {
+    let mut columns = ChunkSamples {
         ts: take(&mut out.ts),
         values: take(&mut out.values),
         histograms: Vec::new(),
@@ -48,7 +48,7 @@ mod tests {
         }
         let range = TimeRange::new(10, 30);
         decode_samples(ChunkEncoding::Xor, &xor.finish(), range, &mut out).unwrap();
-        let mut h = SampleBuffer::new();
+        let mut h = ChunkSamples::new();
         let value = FloatHistogram { count: 2.0, sum: 3.0, zero_count: 2.0, ..Default::default() };
         h.push_histogram(100, HistogramValue::Float(value.clone()), 0);
         h.push_histogram(110, HistogramValue::Float(value.clone()), 0);

@@ -44,7 +44,7 @@ impl HistogramValue {
 ///
 /// `ts` and `values` are equally long. Samples that are histograms appear in `histograms` too.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct SampleBuffer {
+pub struct ChunkSamples {
     /// Unix milliseconds, ascending within a chunk.
     pub ts: Vec<i64>,
     /// Values, every bit as stored: NaN payloads, −0 and stale markers are kept. Where the sample
@@ -56,7 +56,7 @@ pub struct SampleBuffer {
     pub start_ts: Vec<i64>,
 }
 
-impl SampleBuffer {
+impl ChunkSamples {
     /// An empty buffer.
     #[must_use]
     pub fn new() -> Self {

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn all(encoding: ChunkEncoding, payload: &[u8]) -> SampleBuffer {
-    let mut out = SampleBuffer::new();
+fn all(encoding: ChunkEncoding, payload: &[u8]) -> ChunkSamples {
+    let mut out = ChunkSamples::new();
     decode(encoding, payload, TimeRange::ALL, &mut out).unwrap();
     out
 }
@@ -70,7 +70,7 @@ proptest! {
         // A range gives what lies in it, whatever stood in the buffer before.
         let at = |i: usize| ts.get(i.min(ts.len().saturating_sub(1))).copied().unwrap_or(0);
         let range = TimeRange::new(at(range.0), at(range.1));
-        let mut part = SampleBuffer::new();
+        let mut part = ChunkSamples::new();
         part.push(1, 2.0, 3);
         decode(ChunkEncoding::Xor, &payload, range, &mut part).unwrap();
         let want: Vec<i64> = ts.iter().copied().filter(|t| range.contains(*t)).collect();
@@ -90,7 +90,7 @@ proptest! {
         }
         let encoding = ChunkEncoding::from_byte(if byte == 7 { 0xff } else { byte });
         if let Ok(encoding) = encoding {
-            let mut out = SampleBuffer::new();
+            let mut out = ChunkSamples::new();
             out.push(1, 1.0, 0);
             let done = decode(encoding, &payload, TimeRange::ALL, &mut out);
             prop_assert!(done.is_ok() || out.len() == 1);
@@ -112,7 +112,7 @@ fn runs_longer_than_a_word_and_counts_that_lie() {
     let back = all(ChunkEncoding::Xor, &payload);
     assert_eq!((back.ts, back.values), (ts, values));
     for cut in 0..payload.len() {
-        let mut out = SampleBuffer::new();
+        let mut out = ChunkSamples::new();
         let done = decode(ChunkEncoding::Xor, &payload[..cut], TimeRange::ALL, &mut out);
         assert_eq!(done, Err(ChunkError::Truncated { encoding: ChunkEncoding::Xor }));
         assert!(out.is_empty());
@@ -154,13 +154,13 @@ fn grown(i: u64) -> Histogram {
     }
 }
 
-fn push(out: &mut SampleBuffer, t: i64, h: HistogramValue) {
+fn push(out: &mut ChunkSamples, t: i64, h: HistogramValue) {
     out.push_histogram(t, h, 0);
 }
 
 #[test]
 fn histograms_share_their_buckets_and_cut_at_resets() {
-    let mut samples = SampleBuffer::new();
+    let mut samples = ChunkSamples::new();
     samples.push(0, 3.0, 0);
     for i in 0..6u64 {
         push(&mut samples, 1000 + i as i64 * 10, HistogramValue::Integer(grown(i)));
@@ -178,7 +178,7 @@ fn histograms_share_their_buckets_and_cut_at_resets() {
     );
     assert_eq!((shape[1].2, shape[2].2, shape[3].2), (0, 0, 0x80), "unknown, unknown, reset");
 
-    let mut back = SampleBuffer::new();
+    let mut back = ChunkSamples::new();
     for c in &chunks {
         decode(c.encoding, &c.payload, TimeRange::ALL, &mut back).unwrap();
         assert_eq!(sample_count(c.encoding, &c.payload), Ok(c.samples));
@@ -205,7 +205,7 @@ fn float_and_gauge_histograms() {
         custom_values: vec![0.1, 2.0, 1e9, -1.0],
         ..FloatHistogram::default()
     };
-    let mut samples = SampleBuffer::new();
+    let mut samples = ChunkSamples::new();
     for i in 0..5 {
         push(&mut samples, i64::from(i), HistogramValue::Float(at(i)));
     }
@@ -220,7 +220,7 @@ fn float_and_gauge_histograms() {
     assert_eq!(second.counter_reset_hint, CounterResetHint::Gauge);
 
     let misfit = FloatHistogram { positive_buckets: vec![1.0], ..at(1) };
-    let mut samples = SampleBuffer::new();
+    let mut samples = ChunkSamples::new();
     push(&mut samples, 0, HistogramValue::Float(misfit));
     assert!(encode(&samples).is_err());
 }
@@ -237,7 +237,7 @@ fn few_bytes_do_not_become_gigabytes() {
     w.write(0, 64);
     let payload = w.into_bytes();
     for e in [ChunkEncoding::Histogram, ChunkEncoding::FloatHistogram] {
-        let done = decode(e, &payload, TimeRange::ALL, &mut SampleBuffer::new());
+        let done = decode(e, &payload, TimeRange::ALL, &mut ChunkSamples::new());
         assert_eq!(done, Err(ChunkError::Truncated { encoding: e }));
     }
     // 200 kB of custom bounds, repeated for 65,535 samples of four bits each: 25 GB.
@@ -249,7 +249,7 @@ fn few_bytes_do_not_become_gigabytes() {
     (0..50_000).for_each(|_| w.varbit_uint(9));
     (0..4096).for_each(|_| w.write(0, 64));
     let done =
-        decode(ChunkEncoding::Histogram, &w.into_bytes(), TimeRange::ALL, &mut SampleBuffer::new());
+        decode(ChunkEncoding::Histogram, &w.into_bytes(), TimeRange::ALL, &mut ChunkSamples::new());
     assert_eq!(done, Err(ChunkError::TooLarge { encoding: ChunkEncoding::Histogram }));
 }
 
@@ -260,7 +260,7 @@ fn aggregates_by_part_and_the_counter_made_whole() {
     let first = floats(&[10, 20, 20], &[5.0, 8.0, 8.0]);
     let second = floats(&[30, 40, 40], &[2.0, 4.0, 4.0]);
     let mut series = CounterSeries::default();
-    let mut whole = SampleBuffer::new();
+    let mut whole = ChunkSamples::new();
     for counter in [&first, &second] {
         let payload = encode_aggregate(&[
             Some((ChunkEncoding::Xor, &count)),
@@ -271,7 +271,7 @@ fn aggregates_by_part_and_the_counter_made_whole() {
         ]);
         assert_eq!(sample_count(ChunkEncoding::Aggregate, &payload), Ok(2));
         let parts = AggregateChunk::parse(&payload).unwrap();
-        let mut part = SampleBuffer::new();
+        let mut part = ChunkSamples::new();
         assert_eq!(
             parts.decode(Aggregate::Min, TimeRange::ALL, &mut part),
             Err(ChunkError::NoAggregate { name: "min" })

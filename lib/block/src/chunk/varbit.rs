@@ -47,6 +47,9 @@ pub(super) fn sign_extend(v: u64, width: u32) -> i64 {
     (v << (64 - width)).cast_signed() >> (64 - width)
 }
 
+/// Leading zeros and significant bits that no float has.
+pub(super) const BAD_WINDOW: Bad = Bad::Corrupt("a value's leading and significant bits exceed 64");
+
 /// Which bits of a float change from sample to sample: `len` bits above `trailing` zeros.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
@@ -72,7 +75,7 @@ impl Window {
             len => len,
         };
         if leading + len > 64 {
-            return Err(Bad::Corrupt("a value's leading and significant bits exceed 64"));
+            return Err(BAD_WINDOW);
         }
         Ok(Self { len, trailing: 64 - leading - len })
     }

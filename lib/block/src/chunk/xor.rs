@@ -5,8 +5,8 @@
 //! of the delta (`0`; `10` + 14 bits; `110` + 17; `1110` + 20; `1111` + 64) and a change.
 
 use super::bits::{Bad, BitReader};
-use super::samples::SampleBuffer;
-use super::varbit::{Window, read_xor, sign_extend_high};
+use super::samples::ChunkSamples;
+use super::varbit::{BAD_WINDOW, Window, read_xor, sign_extend_high};
 
 /// Appends the samples of a chunk's body (behind the count) up to the first one after `max_t`,
 /// which may be included, as may some that follow it.
@@ -14,7 +14,7 @@ pub(super) fn decode(
     body: &[u8],
     count: usize,
     max_t: i64,
-    out: &mut SampleBuffer,
+    out: &mut ChunkSamples,
 ) -> Result<(), Bad> {
     // Two samples aside, each takes two bits at least; a count beyond that is a lie.
     if count > 2 + body.len() * 4 {
@@ -52,47 +52,49 @@ fn fill(body: &[u8], max_t: i64, ts: &mut [i64], values: &mut [f64]) -> Result<u
     read_xor(&mut r, &mut bits, &mut window)?;
     (ts[1], values[1]) = (t, f64::from_bits(bits));
 
+    let mut corrupt = false;
     let mut i = 2;
     while i < n && t <= max_t {
-        let w = r.peek();
-        match w >> 61 {
-            // `00`: neither the step nor the value changed. Of that there are often many in a
-            // row, and the 57 bits at hand tell up to 28 of them at once.
-            0b000 | 0b001 => {
-                let run = (w.leading_zeros() as usize / 2).min(28).min(n - i);
-                let v = f64::from_bits(bits);
-                for (ts, value) in ts[i..i + run].iter_mut().zip(&mut values[i..i + run]) {
-                    t = t.wrapping_add(delta);
-                    (*ts, *value) = (t, v);
-                }
-                r.skip(2 * run as u32);
-                i += run;
-                continue;
+        let mut w = r.peek();
+        // Many samples in a row that repeat step and value, two zero bits each: the 57 bits at hand
+        // tell up to 28 of them at once.
+        if w >> 48 == 0 {
+            let run = (w.leading_zeros() as usize / 2).min(28).min(n - i);
+            let v = f64::from_bits(bits);
+            for (ts, value) in ts[i..i + run].iter_mut().zip(&mut values[i..i + run]) {
+                t = t.wrapping_add(delta);
+                (*ts, *value) = (t, v);
             }
-            // `0` `10`: the step as before, the value within its window, mostly all in one word.
-            0b010 => {
-                if window.len <= 54 {
-                    bits ^= (w << 3 >> (64 - window.len)) << window.trailing;
-                    r.skip(3 + window.len);
-                } else {
-                    r.skip(3);
-                    bits ^= r.read(window.len) << window.trailing;
-                }
-            }
-            // `0` `11`: the step as before, the value in a new window.
-            0b011 => {
-                window = Window::from_bits(w << 3 >> 53)?;
-                r.skip(14);
-                bits ^= r.read(window.len) << window.trailing;
-            }
-            _ => {
-                delta = delta.wrapping_add(read_dod(&mut r, w));
-                read_xor(&mut r, &mut bits, &mut window)?;
-            }
+            r.skip(2 * run as u32);
+            i += run;
+            continue;
         }
+        // Scrapes come regularly, so this branch is well predicted; what the value does is not, so
+        // there everything is computed and nothing is branched on.
+        if w >> 63 == 0 {
+            r.skip(1);
+            w <<= 1;
+        } else {
+            delta = delta.wrapping_add(read_dod(&mut r, w));
+            w = r.peek();
+        }
+        let changed = w >> 63;
+        let anew = changed & (w >> 62);
+        let leading = (w >> 57 & 0x1f) as u32;
+        let len = ((w >> 51) as u32).wrapping_sub(1) % 64 + 1;
+        corrupt |= anew != 0 && leading + len > 64;
+        let announced = Window { len, trailing: 64u32.wrapping_sub(leading + len) };
+        window = if anew != 0 { announced } else { window };
+        let head = 1 + changed as u32 + 11 * anew as u32;
+        let change = r.peek_at(head, window.len) << (window.trailing % 64);
+        bits ^= change & changed.wrapping_neg();
+        r.skip(head + window.len * changed as u32);
         t = t.wrapping_add(delta);
         (ts[i], values[i]) = (t, f64::from_bits(bits));
         i += 1;
+    }
+    if corrupt {
+        return Err(BAD_WINDOW);
     }
     r.check().map(|()| i)
 }

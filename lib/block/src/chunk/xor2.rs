@@ -9,7 +9,7 @@
 use periplus_model::STALE_NAN_BITS;
 
 use super::bits::{Bad, BitReader};
-use super::samples::SampleBuffer;
+use super::samples::ChunkSamples;
 use super::start_time::StartTimes;
 use super::varbit::{Window, sign_extend};
 
@@ -75,7 +75,7 @@ pub(super) fn decode(
     body: &[u8],
     count: usize,
     max_t: i64,
-    out: &mut SampleBuffer,
+    out: &mut ChunkSamples,
 ) -> Result<(), Bad> {
     let Some((&header, body)) = body.split_first() else { return Err(Bad::Truncated) };
     if count > 2 + body.len() * 8 {
