@@ -293,7 +293,9 @@ mod tests {
             assert_eq!(parse_go_float(s), Ok(v), "{s}");
         }
         assert!(parse_go_float("nAn").is_ok_and(f64::is_nan));
-        for s in ["", ".", "e5", "+nan", "infi", "0x1", "0xp1", "1__0", "_1", "1_", "1e", "++1", "1 "] {
+        for s in
+            ["", ".", "e5", "+nan", "infi", "0x1", "0xp1", "1__0", "_1", "1_", "1e", "++1", "1 "]
+        {
             assert_eq!(parse_go_float(s), Err(GoFloatError::Syntax), "{s}");
         }
         for s in ["1e309", "-1e309", "0x1p1024"] {
@@ -306,7 +308,10 @@ mod tests {
         for (bytes, quoted) in [
             (&b"a\"b\\c\n\x00\x7f"[..], r#""a\"b\\c\n\x00\x7f""#),
             (b"\xff\xc3\xa9", r#""\xffé""#),
-            ("\u{301}\u{200d}\u{ad}\u{a0}\u{e000}\u{10ffff}".as_bytes(), "\"\u{301}\\u200d\\u00ad\\u00a0\\ue000\\U0010ffff\""),
+            (
+                "\u{301}\u{200d}\u{ad}\u{a0}\u{e000}\u{10ffff}".as_bytes(),
+                "\"\u{301}\\u200d\\u00ad\\u00a0\\ue000\\U0010ffff\"",
+            ),
             ("'😀'".as_bytes(), "\"'😀'\""),
         ] {
             assert_eq!(Quoted(bytes).to_string(), quoted);

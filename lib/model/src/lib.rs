@@ -18,6 +18,7 @@ mod histogram;
 mod kahan;
 mod labels;
 mod matcher;
+pub mod re2;
 mod sample;
 mod time;
 

@@ -1,15 +1,22 @@
 //! Text to tree: [`parse`] reads a query as Prometheus 3.14 does with every experimental option
 //! on, and the tree prints itself as Prometheus prints it.
 pub mod ast;
+mod check;
 mod error;
 pub mod functions;
+pub mod golden;
+mod grammar;
+mod lexer;
+mod pretty;
 mod print;
 mod span;
+mod token;
 
 pub use error::ParseError;
-pub use print::pretty;
+pub use pretty::pretty;
 
 use ast::{Expr, LabelMatcher};
+use error::Problem;
 use periplus_model::Labels;
 
 /// The longest query accepted, in bytes.
@@ -25,7 +32,7 @@ pub const HEIGHT_MAX: usize = 512;
 /// What Prometheus refuses, with its words and position; also a query longer than
 /// [`QUERY_BYTES_MAX`] or a tree higher than [`HEIGHT_MAX`].
 pub fn parse(query: &str) -> Result<Expr, ParseError> {
-    Err(ParseError::new(query, ast::Span::default(), "parser not linked yet".into()))
+    read(query, grammar::Parser::query)
 }
 
 /// Reads a series as `name{label="value", …}`.
@@ -33,7 +40,7 @@ pub fn parse(query: &str) -> Result<Expr, ParseError> {
 /// # Errors
 /// What Prometheus refuses, with its words and position.
 pub fn parse_metric(text: &str) -> Result<Labels, ParseError> {
-    Err(ParseError::new(text, ast::Span::default(), "parser not linked yet".into()))
+    read(text, grammar::Parser::metric)
 }
 
 /// Reads a selector without offset, `@` or range: what `match[]` parameters hold.
@@ -41,5 +48,20 @@ pub fn parse_metric(text: &str) -> Result<Labels, ParseError> {
 /// # Errors
 /// What Prometheus refuses, with its words and position.
 pub fn parse_metric_selector(text: &str) -> Result<Vec<LabelMatcher>, ParseError> {
-    Err(ParseError::new(text, ast::Span::default(), "parser not linked yet".into()))
+    read(text, grammar::Parser::metric_selector)
+}
+
+/// Runs a parser over a text that is not too long.
+fn read<'q, T>(
+    text: &'q str,
+    part: impl FnOnce(&mut grammar::Parser<'q>) -> Result<T, Box<Problem>>,
+) -> Result<T, ParseError> {
+    if text.len() > QUERY_BYTES_MAX {
+        let message = format!(
+            "query of {} bytes is longer than the limit of {QUERY_BYTES_MAX} bytes",
+            text.len()
+        );
+        return Err(ParseError::new(text, Problem { span: ast::Span::default(), message }));
+    }
+    part(&mut grammar::Parser::new(text)).map_err(|problem| ParseError::new(text, *problem))
 }

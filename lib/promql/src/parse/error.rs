@@ -15,10 +15,17 @@ pub struct ParseError {
     pub line_column: Option<(u32, u32)>,
 }
 
+/// What is wrong, before it is known whether it is what will be reported: finding line and column
+/// takes a look at the query from its beginning, which must not happen for every problem.
+#[derive(Debug, Clone)]
+pub(super) struct Problem {
+    pub(super) span: Span,
+    pub(super) message: String,
+}
+
 impl ParseError {
-    /// An error about `span` of `query`.
-    #[must_use]
-    pub fn new(query: &str, span: Span, message: String) -> Self {
+    pub(super) fn new(query: &str, problem: Problem) -> Self {
+        let Problem { span, message } = problem;
         let before = query.as_bytes().get(..span.start as usize).unwrap_or(query.as_bytes());
         let line = 1 + before.iter().filter(|b| **b == b'\n').count();
         let column = 1 + before.iter().rev().take_while(|b| **b != b'\n').count();
