@@ -24,6 +24,7 @@ pub mod exposition;
 mod fleet;
 mod life;
 mod node_exporter;
+pub mod remote_write;
 mod samples;
 mod series;
 mod state_metrics;
