@@ -162,8 +162,8 @@ async fn enough_data(
     let ask = "count(count by (cluster) (rate(container_cpu_usage_seconds_total[5m])))";
     let mut last = String::new();
     for _ in 0..600 {
-        if let Some(dead) = running.iter_mut().find(|p| p.died().is_some()) {
-            bail!("{} ended before the fleet could answer", dead.name);
+        if let Some(dead) = running.iter_mut().find_map(|p| p.died().map(|_| p.name.clone())) {
+            bail!("{dead} ended before the fleet could answer");
         }
         match client.query(ask, None).await {
             Ok(json) => {
