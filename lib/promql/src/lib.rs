@@ -24,5 +24,6 @@ pub mod limits;
 pub mod parse;
 pub mod partial;
 pub mod plan;
+pub mod script;
 pub mod source;
 pub mod value;

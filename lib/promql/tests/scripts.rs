@@ -1,0 +1,61 @@
+//! Every test script must hold: the project's own in `testdata`, and Prometheus's where the shared
+//! data is there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use periplus_promql::engine::{Engine, EngineConfig};
+use periplus_promql::script;
+
+fn scripts_in(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    paths.retain(|p| p.extension().is_some_and(|e| e == "test"));
+    paths.sort();
+    paths
+}
+
+/// Runs all scripts of a directory and fails with everything that differs.
+fn hold(dir: &Path) {
+    let engine = Engine::new(&EngineConfig::default()).unwrap();
+    let only = std::env::var("SCRIPT").unwrap_or_default();
+    let mut failed = Vec::new();
+    for path in scripts_in(dir) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if !name.contains(&only) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let report = match script::parse(&text) {
+            Ok(script) => script::run(&script, &engine),
+            Err(e) => {
+                println!("{name}: {e}");
+                failed.push(name);
+                continue;
+            }
+        };
+        println!("{name}: {report}");
+        if !report.passed() {
+            failed.push(name);
+        }
+    }
+    assert!(failed.is_empty(), "these scripts don't hold: {failed:?}");
+}
+
+#[test]
+fn own_scripts_hold() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    assert!(!scripts_in(&dir).is_empty());
+    hold(&dir);
+}
+
+#[test]
+fn prometheus_scripts_hold() {
+    let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/promqltest"));
+    if !dir.is_dir() {
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{} is missing", dir.display());
+        println!("skipped: no {}", dir.display());
+        return;
+    }
+    hold(dir);
+}
