@@ -1,7 +1,5 @@
 //! Classic histograms: cumulative counts by upper bound, a series each.
 
-use std::cmp::Ordering;
-
 use super::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Span};
 use crate::almost::almost_equal;
 
@@ -122,7 +120,7 @@ pub fn classic_fraction(lower: f64, upper: f64, buckets: &mut Vec<ClassicBucket>
 
 /// Sorts by bound and adds up buckets of one bound; false when the highest bucket is not +Inf.
 fn order(buckets: &mut Vec<ClassicBucket>) -> bool {
-    buckets.sort_by(|a, b| a.upper_bound.partial_cmp(&b.upper_bound).unwrap_or(Ordering::Equal));
+    buckets.sort_by(|a, b| a.upper_bound.total_cmp(&b.upper_bound));
     if buckets.last().is_none_or(|b| b.upper_bound != f64::INFINITY) {
         return false;
     }

@@ -39,6 +39,36 @@ impl HistogramSum {
         Ok(reconciled)
     }
 
+    /// The sum and what rounding has lost of it, as histograms of one layout: the form in which
+    /// partial sums travel. `None` while nothing has been added.
+    #[must_use]
+    pub fn into_parts(self) -> (FloatHistogram, Option<FloatHistogram>) {
+        let comp = self.comp.as_ref().map(|c| c.as_histogram(&self.total));
+        (self.total, comp)
+    }
+
+    /// The sum of which these are the parts. A compensation of another layout than its sum's (which
+    /// [`into_parts`](Self::into_parts) never gives) is added as a histogram where it can be.
+    #[must_use]
+    pub fn from_parts(total: FloatHistogram, comp: Option<FloatHistogram>) -> Self {
+        let Some(comp) = comp else { return Self::new(total) };
+        let fits = total.positive_buckets.len() == comp.positive_buckets.len()
+            && total.negative_buckets.len() == comp.negative_buckets.len();
+        if !fits {
+            let mut sum = Self::new(total);
+            let _ = sum.add(&comp);
+            return sum;
+        }
+        let comp = Compensation {
+            count: comp.count,
+            sum: comp.sum,
+            zero_count: comp.zero_count,
+            positive_buckets: comp.positive_buckets,
+            negative_buckets: comp.negative_buckets,
+        };
+        Self { total, comp: Some(Box::new(comp)) }
+    }
+
     /// The sum, compensation added in. Not compacted.
     #[must_use]
     pub fn finish(mut self) -> FloatHistogram {
@@ -110,6 +140,49 @@ impl HistogramMean {
         let mut share = other.clone();
         share.div(self.count);
         self.sum.add(&share)
+    }
+
+    /// Takes in what another mean has taken in.
+    ///
+    /// # Errors
+    /// [`IncompatibleBuckets`]; the mean is then of no use any more.
+    pub fn merge(&mut self, other: &Self) -> Result<Reconciled, IncompatibleBuckets> {
+        let count = self.count + other.count;
+        if !self.incremental && !other.incremental {
+            let mut next = self.sum.clone();
+            let reconciled = next.merge(&other.sum)?;
+            if !next.total.has_infinity() {
+                (self.sum, self.count) = (next, count);
+                return Ok(reconciled);
+            }
+        }
+        let mut theirs = other.sum.clone();
+        let (own_count, their_count) = (self.count, other.count);
+        let own_share = if self.incremental { own_count / count } else { 1.0 / count };
+        let their_share = if other.incremental { their_count / count } else { 1.0 / count };
+        self.sum.scale(|x| *x *= own_share);
+        theirs.scale(|x| *x *= their_share);
+        (self.incremental, self.count) = (true, count);
+        self.sum.merge(&theirs)
+    }
+
+    /// Sum or (where the last is true) mean, what rounding has lost of it, the number of
+    /// histograms: the form in which partial means travel.
+    #[must_use]
+    pub fn into_parts(self) -> (FloatHistogram, Option<FloatHistogram>, f64, bool) {
+        let (value, comp) = self.sum.into_parts();
+        (value, comp, self.count, self.incremental)
+    }
+
+    /// The mean of which these are the parts, see [`into_parts`](Self::into_parts).
+    #[must_use]
+    pub fn from_parts(
+        value: FloatHistogram,
+        comp: Option<FloatHistogram>,
+        count: f64,
+        incremental: bool,
+    ) -> Self {
+        Self { sum: HistogramSum::from_parts(value, comp), count, incremental }
     }
 
     /// The mean. Not compacted.

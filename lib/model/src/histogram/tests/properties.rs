@@ -85,8 +85,31 @@ proptest! {
         for h in &list[cut + 1..] {
             right.add(h).unwrap();
         }
-        left.merge(&right).unwrap();
+        let (value, comp) = right.into_parts();
+        left.merge(&HistogramSum::from_parts(value, comp)).unwrap();
         prop_assert!(left.finish().compacted(0).same_as(&sum_of(&list)));
+    }
+
+    #[test]
+    fn means_don_t_depend_on_the_partition(
+        list in prop::collection::vec(histogram(), 2..8),
+        cut in 1usize..7,
+        factor in prop::sample::select(vec![1.0, 1e306]),
+    ) {
+        let cut = cut.min(list.len() - 1);
+        let mean = |part: &[FloatHistogram]| {
+            let mut scaled = part.iter().map(|h| { let mut h = h.clone(); h.mul(factor); h });
+            let mut mean = HistogramMean::new(scaled.next().unwrap());
+            for h in scaled {
+                mean.add(&h).unwrap();
+            }
+            mean
+        };
+        let mut left = mean(&list[..cut]);
+        let (value, comp, count, incremental) = mean(&list[cut..]).into_parts();
+        left.merge(&HistogramMean::from_parts(value, comp, count, incremental)).unwrap();
+        let (merged, whole) = (left.finish().compacted(0), mean(&list).finish().compacted(0));
+        prop_assert!(merged.almost_same_as(&whole, 1e-9), "{} {}", merged, whole);
     }
 
     #[test]
