@@ -1,6 +1,6 @@
 //! Where decoded samples go.
 
-use periplus_model::{FloatHistogram, Histogram};
+use periplus_model::{FloatHistogram, Histogram, TimeRange};
 
 /// A native histogram as its chunk held it.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,6 +128,17 @@ impl ChunkSamples {
     pub(super) fn pad_starts(&mut self) {
         if !self.start_ts.is_empty() {
             self.start_ts.resize(self.ts.len(), 0);
+        }
+    }
+
+    /// Removes the samples from index `from` on that lie in any of the ranges, which ascend.
+    pub(crate) fn delete(&mut self, from: usize, ranges: &[TimeRange]) {
+        for range in ranges {
+            // A chunk's times ascend, so what a range covers lies side by side.
+            let new = self.ts.get(from..).unwrap_or_default();
+            let at = new.iter().take_while(|t| **t < range.min_t).count();
+            let hit = new.iter().skip(at).take_while(|t| range.contains(**t)).count();
+            self.remove(from + at, hit);
         }
     }
 
