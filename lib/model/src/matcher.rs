@@ -3,7 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use regex::{Regex, RegexBuilder};
+use crate::re2::{self, Re2Error};
+
+mod shape;
+
+use shape::Shape;
 
 /// How a matcher compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,8 +38,11 @@ impl MatchOp {
 /// Why a matcher can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum MatcherError {
-    /// The regular expression does not parse or compiles to too much.
-    #[error("invalid regular expression {pattern:?}: {reason}")]
+    /// The regular expression is refused, in the words of Go's regexp.
+    #[error(transparent)]
+    Syntax(#[from] Re2Error),
+    /// The regular expression compiles to too much.
+    #[error("regular expression {pattern:?} can't be compiled, simplify it: {reason}")]
     Regex {
         /// The expression as given.
         pattern: String,
@@ -64,27 +71,24 @@ pub struct Matcher {
     test: Test,
 }
 
-/// A matcher's regex, reduced to what is cheapest to ask.
+/// What a value is held against.
 #[derive(Clone)]
 enum Test {
+    /// The matcher's value.
     Exact,
-    /// The expression is an alternation of literals.
-    OneOf(Arc<[Box<str>]>),
-    /// `.*`
-    Anything,
-    /// `.+`
-    Something,
-    Regex(Regex),
+    /// The matcher's value is not UTF-8: no label's value is equal to it.
+    Never,
+    /// The regular expression, in whatever is cheapest to ask.
+    Regex(Shape),
 }
 
 impl Matcher {
-    /// The longest regular expression accepted, in bytes.
+    /// The longest regular expression accepted, in bytes; a plain list of alternatives may be
+    /// longer.
     pub const REGEX_BYTES_MAX: usize = 64 * 1024;
-    /// The largest compiled program accepted, in bytes.
-    const REGEX_PROGRAM_BYTES_MAX: usize = 16 << 20;
 
-    /// A matcher; for the regex operators the value is compiled, anchored at both ends, with `.`
-    /// matching newlines, as Prometheus does.
+    /// A matcher; a regular expression is read as Prometheus reads it: in Go's syntax, anchored at
+    /// both ends, with `.` matching newlines.
     ///
     /// # Errors
     /// A regular expression that is malformed, too long or too large compiled.
@@ -96,9 +100,32 @@ impl Matcher {
         let (name, value) = (name.into(), value.into());
         let test = match op {
             MatchOp::Equal | MatchOp::NotEqual => Test::Exact,
-            MatchOp::Regex | MatchOp::NotRegex => Self::compile(&value)?,
+            MatchOp::Regex | MatchOp::NotRegex => Test::Regex(Shape::compile(&value)?),
         };
         Ok(Self { name, op, value, test })
+    }
+
+    /// As [`Matcher::new`], of a value that may not be UTF-8: nothing is equal to such a value,
+    /// and a regular expression can't hold it.
+    ///
+    /// # Errors
+    /// As [`Matcher::new`].
+    pub fn from_bytes(
+        name: impl Into<Arc<str>>,
+        op: MatchOp,
+        value: &[u8],
+    ) -> Result<Self, MatcherError> {
+        match std::str::from_utf8(value) {
+            Ok(value) => Self::new(name, op, value),
+            Err(_) if matches!(op, MatchOp::Equal | MatchOp::NotEqual) => {
+                let value = String::from_utf8_lossy(value).into_owned().into();
+                Ok(Self { name: name.into(), op, value, test: Test::Never })
+            }
+            Err(_) => match re2::check(value) {
+                Err(e) => Err(e.into()),
+                Ok(_) => Self::new(name, op, String::from_utf8_lossy(value)),
+            },
+        }
     }
 
     /// `name="value"`, which can't fail.
@@ -107,38 +134,13 @@ impl Matcher {
         Self { name: name.into(), op: MatchOp::Equal, value: value.into(), test: Test::Exact }
     }
 
-    fn compile(pattern: &str) -> Result<Test, MatcherError> {
-        if pattern.len() > Self::REGEX_BYTES_MAX {
-            return Err(MatcherError::RegexTooLong {
-                length: pattern.len(),
-                max: Self::REGEX_BYTES_MAX,
-            });
-        }
-        match pattern {
-            ".*" => return Ok(Test::Anything),
-            ".+" => return Ok(Test::Something),
-            _ => {}
-        }
-        if !pattern.contains(|c| "\\.+*?()[]{}^$".contains(c)) {
-            let parts: Vec<Box<str>> = pattern.split('|').map(Box::from).collect();
-            return Ok(Test::OneOf(parts.into()));
-        }
-        RegexBuilder::new(&format!("^(?s:{pattern})$"))
-            .size_limit(Self::REGEX_PROGRAM_BYTES_MAX)
-            .build()
-            .map(Test::Regex)
-            .map_err(|e| MatcherError::Regex { pattern: pattern.to_owned(), reason: e.to_string() })
-    }
-
     /// Whether a label value passes; give the empty string for an absent label.
     #[must_use]
     pub fn matches(&self, value: &str) -> bool {
         let hit = match &self.test {
             Test::Exact => *self.value == *value,
-            Test::OneOf(set) => set.iter().any(|s| **s == *value),
-            Test::Anything => true,
-            Test::Something => !value.is_empty(),
-            Test::Regex(re) => re.is_match(value),
+            Test::Never => false,
+            Test::Regex(shape) => shape.matches(value),
         };
         match self.op {
             MatchOp::Equal | MatchOp::Regex => hit,
@@ -152,13 +154,26 @@ impl Matcher {
         self.matches("")
     }
 
-    /// For `=` and for a regex that is an alternation of literals: the only values that can pass.
+    /// For `=` and for a regular expression that only few values match: the only values that can
+    /// pass, sorted.
     #[must_use]
     pub fn literal_values(&self) -> Option<Vec<&str>> {
         match (self.op, &self.test) {
+            (MatchOp::Equal, Test::Never) => Some(Vec::new()),
             (MatchOp::Equal, _) => Some(vec![&self.value]),
-            (MatchOp::Regex, Test::OneOf(set)) => Some(set.iter().map(|s| &**s).collect()),
+            (MatchOp::Regex, Test::Regex(Shape::OneOf(set))) => {
+                Some(set.iter().map(|s| &**s).collect())
+            }
             _ => None,
+        }
+    }
+
+    /// For `=~`: what every value that passes begins with; empty when nothing is known.
+    #[must_use]
+    pub fn literal_prefix(&self) -> &str {
+        match (self.op, &self.test) {
+            (MatchOp::Regex, Test::Regex(shape)) => shape.prefix(),
+            _ => "",
         }
     }
 }
@@ -209,9 +224,87 @@ mod tests {
     }
 
     #[test]
+    fn regexes_follow_go() {
+        check(MatchOp::Regex, r"\d+\.\Qa.b\E", &["12.a.b"], &["1x2.a.b", "٣.a.b", "1.aXb"]);
+        check(MatchOp::Regex, r"a{,5}", &["a{,5}"], &["aa"]);
+        check(MatchOp::Regex, r"[[a&&]+", &["[", "a&"], &["]"]);
+        check(MatchOp::Regex, r"(?P<x>a)|(?<y>b)", &["a", "b"], &["ab"]);
+        check(MatchOp::Regex, r"(?i)straße|K", &["STRAßE", "k", "\u{212a}"], &["STRASSE"]);
+        check(MatchOp::Regex, r"(?i:a)b", &["Ab", "ab"], &["AB"]);
+        check(MatchOp::Regex, r"\101\x42\x{43}\n", &["ABC\n"], &["ABCn"]);
+        check(MatchOp::Regex, r"\pLl|\p{Greek}+|\PL", &["xl", "αβ", "1"], &["1l", "b"]);
+        check(MatchOp::Regex, r"[[:alpha:][:^ascii:]]", &["a", "é"], &["1"]);
+        check(MatchOp::Regex, r"^foo$|^$", &["foo", ""], &["foo\n", "f"]);
+        check(MatchOp::Regex, r".*\bfoo\b.*", &["a foo b", "éfoo"], &["afoo"]);
+        check(MatchOp::Regex, "(?-s:a.b)|c.d", &["axb", "c\nd"], &["a\nb"]);
+        check(MatchOp::Regex, "(?i)a(?-i)b(?:(?i)c)d", &["AbCd", "abcd"], &["ABcd", "abcD"]);
+    }
+
+    #[test]
+    fn every_shape_agrees_with_the_plain_regex() {
+        let patterns = [
+            "foo.*",
+            "foo.+",
+            ".*foo",
+            ".+foo",
+            ".*foo.*",
+            "foo",
+            "",
+            ".*",
+            ".+",
+            "a|b|",
+            "(a|b)c",
+            "fo?o",
+            "[ab]x",
+            "(?i)ab",
+            "foo.*bar",
+            "foo.+bar|x",
+            "a.*b.*c",
+            "^foo.*$",
+            "(foo|).*",
+        ];
+        let values = [
+            "", "foo", "foox", "xfoo", "xfoox", "fo", "a", "b", "ac", "bc", "ax", "AB", "aB",
+            "foobar", "fooxbar", "x", "abc", "axbxc", "foo\n", "\nfoo", "foo\nbar", "fofoo",
+        ];
+        for pattern in patterns {
+            let plain = regex::Regex::new(&format!("^(?s:{pattern})$")).unwrap();
+            for op in [MatchOp::Regex, MatchOp::NotRegex] {
+                let m = Matcher::new("l", op, pattern).unwrap();
+                for v in values {
+                    let want = plain.is_match(v) == (op == MatchOp::Regex);
+                    assert_eq!(m.matches(v), want, "{m:?} of {v:?}");
+                    if let Some(only) = m.literal_values() {
+                        assert_eq!(only.contains(&v), m.matches(v), "{m:?} of {v:?}");
+                    }
+                    assert!(!m.matches(v) || v.starts_with(m.literal_prefix()), "{m:?} of {v:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn values_that_are_no_utf8_match_nothing() {
+        let m = |op| Matcher::from_bytes("l", op, b"a\xff");
+        assert!(!m(MatchOp::Equal).unwrap().matches("a\u{fffd}"));
+        assert!(m(MatchOp::NotEqual).unwrap().matches("a\u{fffd}"));
+        assert_eq!(m(MatchOp::Equal).unwrap().literal_values(), Some(vec![]));
+        assert!(m(MatchOp::Regex).is_err());
+    }
+
+    #[test]
+    fn long_lists_are_accepted() {
+        let list: Vec<String> = (0..20_000).map(|i| format!("pod-{i}")).collect();
+        let m = Matcher::new("pod", MatchOp::Regex, list.join("|")).unwrap();
+        assert!(m.matches("pod-19999") && !m.matches("pod-20000"));
+        assert_eq!(m.literal_values().unwrap().len(), 20_000);
+    }
+
+    #[test]
     fn hostile_regexes_are_refused() {
-        assert!(Matcher::new("l", MatchOp::Regex, "(").is_err());
-        assert!(Matcher::new("l", MatchOp::Regex, "((a{1000}){1000}){1000}").is_err());
-        assert!(Matcher::new("l", MatchOp::Regex, "a".repeat(1 << 20)).is_err());
+        for pattern in ["(".to_owned(), "((a{1000}){1000}){1000}".to_owned(), "a.".repeat(1 << 19)]
+        {
+            assert!(Matcher::new("l", MatchOp::Regex, pattern).is_err());
+        }
     }
 }
