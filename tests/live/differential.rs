@@ -1,0 +1,153 @@
+//! The same answer as one Prometheus that holds everything: generated data behind sidecars and in
+//! one server, generated expressions asked of both, every value compared.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::ask::{When, ask, ask_with, client, difference};
+use super::data::Dataset;
+use super::expressions::Expressions;
+use super::product::{Query, Sidecar};
+use super::prometheus::{Flavour, Prometheus, flavours};
+
+/// How many expressions, each asked at two instants and over a range, with and without pushdown.
+const EXPRESSIONS: usize = 300;
+
+/// The order in which numbers are added differs between the two, and with it the last digits.
+const TOLERANCE: f64 = 1e-9;
+
+fn now_s() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs() as i64
+}
+
+/// One Prometheus for each replica of each cluster, filled, with a sidecar beside each.
+struct Fleet {
+    prometheus: Vec<Prometheus>,
+    sidecars: Vec<Sidecar>,
+}
+
+impl Fleet {
+    async fn start(flavour: &Flavour, data: &Dataset, dir: &std::path::Path) -> Self {
+        let mut fleet = Self { prometheus: Vec::new(), sidecars: Vec::new() };
+        for (i, cluster) in data.clusters.iter().enumerate() {
+            for replica in 0..cluster.replicas {
+                let letter = ["a", "b"][replica];
+                let name = format!("{}-{letter}", cluster.external[0].1);
+                let mut external = cluster.external.clone();
+                external.push(("replica", letter));
+                let p = Prometheus::start(flavour, &name, &external, dir).await;
+                p.store(&data.held(i, replica)).await;
+                let tsdb = p.tsdb().display().to_string();
+                let sidecar = format!("sidecar-{name}");
+                let s = Sidecar::start(&sidecar, &p.url, &["--tsdb", &tsdb], dir).await;
+                fleet.prometheus.push(p);
+                fleet.sidecars.push(s);
+            }
+        }
+        fleet
+    }
+
+    fn endpoints(&self) -> Vec<&str> {
+        self.sidecars.iter().map(|s| s.grpc.as_str()).collect()
+    }
+}
+
+/// The moments at which an expression is asked: half seconds, which neither a sample nor the step of a
+/// subquery falls on, since the edge of a window is the one place where the versions differ.
+fn moments(data: &Dataset) -> [When; 3] {
+    let (from, until) = (data.from_ms + 500, data.until_ms + 500);
+    [
+        When::Instant(until - 30_000),
+        When::Instant(from + 47 * 60_000),
+        When::Range { from: from + 12 * 60_000, to: until - 60_000, step: 97_000 },
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn same_answers_as_one_prometheus() {
+    for flavour in flavours() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = Dataset::new(7, now_s() / 60 * 60 - 60);
+        let one = Prometheus::start(&flavour, "everything", &[], dir.path()).await;
+        one.store(&data.everything()).await;
+        let fleet = Fleet::start(&flavour, &data, dir.path()).await;
+        let query = Query::start("query", &fleet.endpoints(), &[], dir.path()).await;
+        compare(&flavour, &data, &one.url, &query.url).await;
+    }
+}
+
+async fn compare(flavour: &Flavour, data: &Dataset, one: &str, query: &str) {
+    let client = client();
+    let middle_s = (data.from_ms + data.until_ms) / 2000;
+    let mut expressions = Expressions::new(11, middle_s, flavour.v3);
+    let (mut wrong, mut asked, mut full, mut refused) = (Vec::new(), 0, 0, 0);
+    for _ in 0..EXPRESSIONS {
+        let expr = expressions.next();
+        for when in moments(data) {
+            let expected = ask(&client, one, &expr, when).await.expect("the reference answers");
+            refused += usize::from(!expected.is_success());
+            full += usize::from(expected.rows() > 0);
+            for pushdown in ["true", "false"] {
+                asked += 1;
+                let got = ask_with(&client, query, &expr, when, &[("pushdown", pushdown)]).await;
+                let why = match &got {
+                    Ok(got) => difference(&expected, got, TOLERANCE).or_else(|| {
+                        let warnings = got.warnings();
+                        let spurious = warnings.iter().any(|w| w.contains("missing"));
+                        spurious.then(|| format!("nothing is missing, yet: {warnings:?}"))
+                    }),
+                    Err(e) => Some(e.clone()),
+                };
+                if let Some(why) = why {
+                    wrong.push(format!("{expr}\n  {when:?} pushdown={pushdown}\n  {why}"));
+                }
+            }
+        }
+    }
+    eprintln!(
+        "{}: {asked} answers compared, {} of {} with rows, {refused} refused by both, {} differ",
+        flavour.name,
+        full,
+        asked / 2,
+        wrong.len()
+    );
+    // A comparison of nothing with nothing proves nothing.
+    assert!(full * 10 > asked / 2 * 6, "too few expressions find data: {full} of {}", asked / 2);
+    let shown: Vec<&str> = wrong.iter().take(25).map(String::as_str).collect();
+    assert!(wrong.is_empty(), "{}:\n{}", flavour.name, shown.join("\n"));
+}
+
+/// Two references against one another: what is asked finds data, and means the same in both.
+#[tokio::test(flavor = "multi_thread")]
+async fn expressions_find_data_and_mean_the_same_in_both_versions() {
+    let flavours = flavours();
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = Dataset::new(7, now_s() / 60 * 60 - 60);
+    let mut servers = Vec::new();
+    for flavour in &flavours {
+        let p = Prometheus::start(flavour, flavour.name, &[], dir.path()).await;
+        p.store(&data.everything()).await;
+        servers.push(p);
+    }
+    let client = client();
+    let mut expressions = Expressions::new(11, (data.from_ms + data.until_ms) / 2000, false);
+    let (mut asked, mut full) = (0, 0);
+    let mut wrong = Vec::new();
+    for _ in 0..EXPRESSIONS {
+        let expr = expressions.next();
+        for when in moments(&data) {
+            let first = ask(&client, &servers[0].url, &expr, when).await.expect("an answer");
+            asked += 1;
+            full += usize::from(first.rows() > 0);
+            for other in &servers[1..] {
+                let second = ask(&client, &other.url, &expr, when).await.expect("an answer");
+                if let Some(why) = difference(&first, &second, TOLERANCE) {
+                    wrong.push(format!("{expr}\n  {when:?}\n  {why}"));
+                }
+            }
+        }
+    }
+    eprintln!("{full} of {asked} answers have rows; {} differ between versions", wrong.len());
+    assert!(full * 10 > asked * 6, "too few expressions find data: {full} of {asked}");
+    let shown: Vec<&str> = wrong.iter().take(25).map(String::as_str).collect();
+    assert!(wrong.is_empty(), "{}", shown.join("\n"));
+}
