@@ -13,12 +13,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::annotations::Annotations;
+use crate::exec::{Exec, Outcome};
 use crate::explain::Analysis;
 use crate::limits::{Account, Cancel, Limits, ProcessAccount, ProcessLimits};
-use crate::parse::ast::Expr;
+use crate::parse::ast::{Expr, ValueType};
 use crate::partial::PartialMatrix;
+use crate::plan::Plan;
 use crate::source::{Source, SourceError};
 use crate::value::{StepGrid, StepMatrix, Value};
+
+mod result;
 
 /// How the engine is set up.
 #[derive(Clone, Debug, Default)]
@@ -167,6 +171,8 @@ pub struct QueryStats {
     pub total_samples_per_step: Vec<u64>,
     /// Samples read, those of overlapping windows once.
     pub samples_read: u64,
+    /// The same for each step of the grid; empty unless asked for.
+    pub samples_read_per_step: Vec<u64>,
     /// Samples held at once, at most.
     pub peak_samples: u64,
     /// Series selected.
@@ -307,9 +313,21 @@ impl Engine {
         leaves: &Leaves,
         cancel: &Cancel,
     ) -> Result<QueryResult, QueryError> {
-        let _ = (spec, source, leaves, cancel, Instant::now());
-        let _ = Account::open(&self.process, &spec.limits)?;
-        Err(QueryError::internal("execution is not supported yet"))
+        let began = Instant::now();
+        let (plan, account, cancel) = self.prepare(spec, cancel)?;
+        let prepared = Instant::now();
+        let inputs = (source, leaves);
+        let exec = Exec::new(&self.pool, spec, &plan, inputs, &cancel, Arc::clone(&account))?;
+        let outcome = exec.run()?;
+        let evaluated = Instant::now();
+        let mut stats = stats_of(&outcome, &account);
+        let ty = plan.nodes.get(plan.root).map_or(ValueType::None, |n| n.ty);
+        let value = result::value(outcome.value, ty, spec)?;
+        stats.prepare = prepared - began;
+        stats.eval = evaluated - prepared;
+        stats.sort = evaluated.elapsed();
+        let analysis = spec.analyze.then_some(Analysis { operators: outcome.reports });
+        Ok(QueryResult { value, annotations: outcome.annotations, stats, analysis })
     }
 
     /// Runs a query whose outermost node (parentheses aside) is an aggregation that can be merged,
@@ -324,7 +342,41 @@ impl Engine {
         leaves: &Leaves,
         cancel: &Cancel,
     ) -> Result<PartialResult, QueryError> {
-        let _ = (spec, source, leaves, cancel);
-        Err(QueryError::internal("partial execution is not supported yet"))
+        let began = Instant::now();
+        let (plan, account, cancel) = self.prepare(spec, cancel)?;
+        let prepared = Instant::now();
+        let inputs = (source, leaves);
+        let exec = Exec::new(&self.pool, spec, &plan, inputs, &cancel, Arc::clone(&account))?;
+        let (partial, outcome) = exec.run_partial()?;
+        let mut stats = stats_of(&outcome, &account);
+        stats.prepare = prepared - began;
+        stats.eval = prepared.elapsed();
+        Ok(PartialResult { partial, annotations: outcome.annotations, stats })
+    }
+
+    /// The plan, the account and the switch of a query. Its own limit of time is counted from here.
+    fn prepare(
+        &self,
+        spec: &QuerySpec,
+        cancel: &Cancel,
+    ) -> Result<(Plan, Arc<Account>, Cancel), QueryError> {
+        let account = Arc::new(Account::open(&self.process, &spec.limits)?);
+        let cancel = cancel.within(spec.limits.wall_time);
+        let plan = crate::passes::rewrite(crate::plan::build::build(spec)?, spec);
+        cancel.check()?;
+        Ok((plan, account, cancel))
+    }
+}
+
+fn stats_of(outcome: &Outcome, account: &Account) -> QueryStats {
+    QueryStats {
+        total_samples: outcome.counts.total,
+        total_samples_per_step: outcome.counts.total_at.clone(),
+        samples_read: outcome.counts.read,
+        samples_read_per_step: outcome.counts.read_at.clone(),
+        peak_samples: outcome.peak_samples,
+        series: account.series(),
+        peak_bytes: account.peak_bytes(),
+        ..QueryStats::default()
     }
 }

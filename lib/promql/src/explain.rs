@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::plan::Plan;
+
 /// What one operator is and did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OperatorReport {
@@ -49,4 +51,34 @@ impl Analysis {
         }
         out
     }
+}
+
+/// The reports of a plan's nodes in the order of the printed plan, parents before children.
+pub(crate) fn arrange(plan: &Plan, reports: Vec<Option<OperatorReport>>) -> Vec<OperatorReport> {
+    if reports.iter().all(Option::is_none) {
+        return Vec::new();
+    }
+    let mut out = Vec::new();
+    let mut stack = vec![(plan.root, 0usize)];
+    let mut seen = vec![false; plan.nodes.len()];
+    while let Some((id, depth)) = stack.pop() {
+        let Some(n) = plan.nodes.get(id) else { continue };
+        let mut report = reports.get(id).cloned().flatten().unwrap_or_default();
+        report.operator = describe(plan, id);
+        report.depth = depth;
+        let again = std::mem::replace(&mut seen[id], true);
+        if again {
+            report.operator.push_str(" (see above)");
+        }
+        out.push(report);
+        if !again {
+            stack.extend(n.op.children().into_iter().rev().map(|c| (c, depth + 1)));
+        }
+    }
+    out
+}
+
+/// A node on one line.
+fn describe(plan: &Plan, id: usize) -> String {
+    plan.nodes.get(id).map_or_else(String::new, |n| format!("{:?}", n.op))
 }

@@ -19,10 +19,12 @@
 pub mod annotations;
 pub mod engine;
 pub mod explain;
+mod exec;
 mod functions;
 pub mod limits;
 pub mod parse;
 pub mod partial;
+mod passes;
 pub mod plan;
 pub mod script;
 pub mod source;

@@ -198,13 +198,8 @@ impl Drop for Charge {
 /// Stops a query from outside; clones share the same switch.
 #[derive(Clone, Debug)]
 pub struct Cancel {
-    inner: Arc<CancelState>,
-}
-
-#[derive(Debug)]
-struct CancelState {
-    canceled: AtomicBool,
-    deadline: Option<Instant>,
+    inner: Arc<AtomicBool>,
+    until: Option<Instant>,
 }
 
 impl Default for Cancel {
@@ -217,20 +212,30 @@ impl Cancel {
     /// A switch that is off.
     #[must_use]
     pub fn new() -> Self {
-        Self { inner: Arc::new(CancelState { canceled: AtomicBool::new(false), deadline: None }) }
+        Self { inner: Arc::new(AtomicBool::new(false)), until: None }
     }
 
     /// A switch that turns itself on at `deadline`: the query then ends with
     /// [`ErrorKind::Timeout`].
     #[must_use]
     pub fn with_deadline(deadline: Instant) -> Self {
-        let deadline = Some(deadline);
-        Self { inner: Arc::new(CancelState { canceled: AtomicBool::new(false), deadline }) }
+        Self { inner: Arc::new(AtomicBool::new(false)), until: Some(deadline) }
+    }
+
+    /// The same switch, which also turns itself on when `time` has passed from now.
+    #[must_use]
+    pub(crate) fn within(&self, time: Option<Duration>) -> Self {
+        let own = time.and_then(|t| Instant::now().checked_add(t));
+        let until = match (self.until, own) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        Self { inner: Arc::clone(&self.inner), until }
     }
 
     /// Stops the query: it ends with [`ErrorKind::Canceled`].
     pub fn cancel(&self) {
-        self.inner.canceled.store(true, Ordering::Relaxed);
+        self.inner.store(true, Ordering::Relaxed);
     }
 
     /// Whether the query is to stop, for whichever reason.
@@ -242,11 +247,11 @@ impl Cancel {
     /// # Errors
     /// [`ErrorKind::Canceled`] or [`ErrorKind::Timeout`] once the query is to stop.
     pub fn check(&self) -> Result<(), QueryError> {
-        if self.inner.canceled.load(Ordering::Relaxed) {
+        if self.inner.load(Ordering::Relaxed) {
             let text = "query was canceled in expression evaluation";
             return Err(QueryError::new(ErrorKind::Canceled, text));
         }
-        if self.inner.deadline.is_some_and(|d| Instant::now() >= d) {
+        if self.until.is_some_and(|d| Instant::now() >= d) {
             let text = "query timed out in expression evaluation";
             return Err(QueryError::new(ErrorKind::Timeout, text));
         }

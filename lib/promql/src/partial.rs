@@ -17,6 +17,11 @@ use crate::annotations::Annotations;
 use crate::engine::{ErrorKind, QueryError};
 use crate::value::{Bitmap, StepGrid, StepMatrix};
 
+pub(crate) mod finish;
+mod merge;
+
+pub(crate) use merge::Merger;
+
 /// What is aggregated, and so what the columns of a [`PartialGroup`] mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PartialKind {
@@ -110,6 +115,9 @@ pub struct PartialGroup {
     pub group: Labels,
     /// The labels of the result: those of the group, or of the series.
     pub labels: Labels,
+    /// Whether the name among `labels` is dropped in the end (delayed name removal within one
+    /// process; what [`crate::engine::Engine::execute_partial`] gives has dropped it already).
+    pub drop_name: bool,
     /// [`PartialKind::columns`] columns of one value a step, meaningless where not present.
     pub columns: Vec<Vec<f64>>,
     /// Whether there is anything at a step.
@@ -136,12 +144,16 @@ pub struct PartialMatrix {
 /// # Errors
 /// Parts of different kinds or grids, or with columns of the wrong length.
 pub fn merge(parts: Vec<PartialMatrix>) -> Result<PartialMatrix, QueryError> {
-    let _ = parts;
-    Err(QueryError::new(ErrorKind::Internal, "merging partial aggregates is not supported yet"))
+    let mut merger = Merger::default();
+    for p in parts {
+        merger.add(p)?;
+    }
+    merger.finish()
 }
 
 impl PartialMatrix {
-    /// The values; annotations say what could not be aggregated, about `span` in the query.
+    /// The values, sorted by labels (series kept by `topk` and its like at one step: best first,
+    /// group by group); annotations say what could not be aggregated, about `span` in the query.
     ///
     /// # Errors
     /// Columns of the wrong length.
@@ -149,7 +161,35 @@ impl PartialMatrix {
         self,
         span: crate::parse::ast::Span,
     ) -> Result<(StepMatrix, Annotations), QueryError> {
-        let _ = span;
-        Err(QueryError::new(ErrorKind::Internal, "partial aggregates are not supported yet"))
+        self.check()?;
+        let mut annotations = Annotations::new();
+        let grid = self.grid;
+        let instant = grid.steps() == 1;
+        let rows = finish::rows(self, instant, span, &mut annotations);
+        let series = rows.into_iter().map(|(_, s)| s).collect();
+        Ok((StepMatrix { grid, series }, annotations))
+    }
+
+    /// # Errors
+    /// A column of a length that does not fit the grid.
+    pub(crate) fn check(&self) -> Result<(), QueryError> {
+        let steps = self.grid.steps();
+        for g in &self.groups {
+            let with_flags = matches!(self.kind, PartialKind::Sum | PartialKind::Avg);
+            let fits = g.columns.len() == self.kind.columns()
+                && g.columns.iter().all(|c| c.len() == steps)
+                && g.present.len() == steps
+                && g.flags.len() == if with_flags { steps } else { 0 }
+                && g.histograms.iter().all(|h| (h.step as usize) < steps);
+            if !fits {
+                let text = format!(
+                    "partial aggregate of group {:?} does not have {} columns of {steps} steps",
+                    g.group,
+                    self.kind.columns()
+                );
+                return Err(QueryError::new(ErrorKind::Internal, text));
+            }
+        }
+        Ok(())
     }
 }

@@ -114,6 +114,46 @@ impl Bitmap {
         })
     }
 
+    /// Makes this `len` bits, all unset, keeping the memory.
+    pub fn reset(&mut self, len: usize) {
+        self.words.clear();
+        self.words.resize(len.div_ceil(64), 0);
+        self.len = len;
+    }
+
+    /// Whether any bit is set.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.words.iter().any(|w| *w != 0)
+    }
+
+    /// Sets the bits that are set in `other`.
+    pub fn union_with(&mut self, other: &Self) {
+        for (a, b) in self.words.iter_mut().zip(&other.words) {
+            *a |= b;
+        }
+    }
+
+    /// Unsets the bits that are not set in `other`.
+    pub fn intersect_with(&mut self, other: &Self) {
+        for (i, a) in self.words.iter_mut().enumerate() {
+            *a &= other.words.get(i).copied().unwrap_or(0);
+        }
+    }
+
+    /// Unsets the bits that are set in `other`.
+    pub fn subtract(&mut self, other: &Self) {
+        for (a, b) in self.words.iter_mut().zip(&other.words) {
+            *a &= !b;
+        }
+    }
+
+    /// Whether the two have a bit in common.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.words.iter().zip(&other.words).any(|(a, b)| a & b != 0)
+    }
+
     /// The words, 64 steps each, lowest bit first: the form on the wire.
     #[must_use]
     pub fn words(&self) -> &[u64] {

@@ -58,6 +58,29 @@ pub(crate) fn days_in_month(year: i64, month: u32) -> u32 {
     }
 }
 
+/// The calendar function of that name, of Unix seconds.
+pub(crate) fn calendar(name: &str) -> Option<fn(f64) -> f64> {
+    fn at(v: f64) -> Civil {
+        // A float out of range becomes the smallest integer, as on the machines Prometheus runs on.
+        let in_range = v.abs() < 9_223_372_036_854_775_808.0;
+        civil(if in_range { v as i64 } else { i64::MIN })
+    }
+    Some(match name {
+        "minute" => |v| f64::from(at(v).minute),
+        "hour" => |v| f64::from(at(v).hour),
+        "day_of_week" => |v| f64::from(at(v).weekday),
+        "day_of_month" => |v| f64::from(at(v).day),
+        "day_of_year" => |v| f64::from(at(v).year_day),
+        "days_in_month" => |v| {
+            let c = at(v);
+            f64::from(days_in_month(c.year, c.month))
+        },
+        "month" => |v| f64::from(at(v).month),
+        "year" => |v| at(v).year as f64,
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

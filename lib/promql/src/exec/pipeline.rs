@@ -1,0 +1,364 @@
+//! Streams blocks of series through decode, function and aggregation, over all workers.
+//!
+//! The thread that executes the query pulls blocks from the source (which may block), cuts them
+//! into chunks of [`CHUNK`] series and hands those to the pool; results are taken in strictly in the
+//! order of the chunks. So what comes out depends on the order of the source, and not on how many
+//! workers there are or which is faster. At most twice as many chunks as workers are under way.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, mpsc};
+
+use periplus_model::{METRIC_NAME, SampleBuffer, TimeRange};
+
+use crate::annotations::{Annotation, Annotations};
+use crate::engine::QueryError;
+use crate::exec::aggregate::{AggregateJob, Groups};
+use crate::exec::instant;
+use crate::exec::map::{MapJob, drop_name};
+use crate::exec::row::Row;
+use crate::exec::samples::Samples;
+use crate::exec::stats::Counts;
+use crate::exec::window::Job;
+use crate::functions::Cx;
+use crate::limits::{Account, Cancel, Charge};
+use crate::parse::ast::Span;
+use crate::partial::PartialMatrix;
+use crate::plan::{Read, Selection};
+use crate::source::{SeriesEntry, SeriesStream};
+use crate::value::StepGrid;
+
+/// Series per chunk of work: small enough to be spread, large enough to be worth handing over.
+pub(crate) const CHUNK: usize = 128;
+
+/// How a series becomes a row.
+pub(crate) enum Reader<'a> {
+    Instant { selection: Selection, lookback_ms: i64, span: Span },
+    Window { job: Job<'a>, span: Span, stats_only: bool },
+}
+
+/// What is done with every series.
+pub(crate) struct Pipeline<'a> {
+    pub(crate) reader: Reader<'a>,
+    pub(crate) grid: StepGrid,
+    /// What the source was asked for; nothing outside is decoded.
+    pub(crate) range: TimeRange,
+    pub(crate) maps: Vec<MapJob>,
+    /// Aggregate instead of collecting rows.
+    pub(crate) aggregate: Option<&'a AggregateJob>,
+    pub(crate) delayed: bool,
+    pub(crate) start_timestamps: bool,
+    pub(crate) type_and_unit: bool,
+    /// Counts like these are wanted.
+    pub(crate) counts: &'a Counts,
+}
+
+/// What became of a chunk of series.
+pub(crate) struct Output {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) partial: Option<PartialMatrix>,
+    pub(crate) counts: Counts,
+    pub(crate) annotations: Annotations,
+    /// Points of all rows, also of those aggregated away.
+    pub(crate) points: u64,
+    pub(crate) charge: Charge,
+}
+
+/// Memory a worker uses again and again.
+#[derive(Default)]
+struct Scratch {
+    buf: SampleBuffer,
+    samples: Samples,
+    row: Row,
+}
+
+impl Pipeline<'_> {
+    /// Runs a chunk.
+    fn chunk(
+        &self,
+        entries: &[SeriesEntry],
+        scratch: &mut Scratch,
+        account: &std::sync::Arc<Account>,
+        cancel: &Cancel,
+    ) -> Result<Output, QueryError> {
+        let mut out = Output {
+            rows: Vec::new(),
+            partial: None,
+            counts: Counts::like(self.counts),
+            annotations: Annotations::new(),
+            points: 0,
+            charge: Charge::new(account, 0)?,
+        };
+        let mut groups = self.aggregate.map(Groups::new);
+        let steps = self.grid.steps();
+        let row_bytes = (steps * 8 + steps / 8 + 160) as u64;
+        let mut counted = 0;
+        for e in entries {
+            cancel.check()?;
+            scratch.row.reset(steps);
+            scratch.row.labels = e.labels.clone();
+            self.read(e, scratch, &mut out)?;
+            let row = &mut scratch.row;
+            out.points += row.points();
+            for m in &self.maps {
+                m.apply(row, &mut out.annotations);
+            }
+            if !row.present.any() {
+                continue;
+            }
+            match &mut groups {
+                Some(g) => {
+                    g.add(row, &mut out.annotations);
+                    let now = g.bytes();
+                    out.charge.grow(now.saturating_sub(counted))?;
+                    counted = counted.max(now);
+                }
+                None => {
+                    out.charge.grow(row_bytes + row.labels.heap_bytes() as u64)?;
+                    out.rows.push(std::mem::take(row));
+                }
+            }
+        }
+        out.partial = groups.map(Groups::finish);
+        Ok(out)
+    }
+
+    /// Decodes a series and evaluates it at every step.
+    fn read(
+        &self,
+        e: &SeriesEntry,
+        scratch: &mut Scratch,
+        out: &mut Output,
+    ) -> Result<(), QueryError> {
+        let Scratch { buf, samples, row } = scratch;
+        buf.clear();
+        e.samples.decode(self.range, buf)?;
+        let name = e.labels.value(METRIC_NAME);
+        match &self.reader {
+            Reader::Instant { selection, lookback_ms, span } => {
+                if selection.read == Read::Smoothed {
+                    samples.take(buf, false);
+                    let notes = (&mut out.annotations, name, *span);
+                    instant::lookup_smoothed(
+                        samples,
+                        selection,
+                        self.grid,
+                        *lookback_ms,
+                        row,
+                        notes,
+                    );
+                } else {
+                    let (s, counts) = (selection, &mut out.counts);
+                    instant::lookup(buf, s, self.grid, *lookback_ms, row, counts);
+                }
+                if matches!(selection.read, Read::Timestamp | Read::StartTimestamp) {
+                    drop_name(row, self.delayed);
+                }
+            }
+            Reader::Window { job, span, stats_only } => {
+                samples.take(buf, self.start_timestamps && uses_starts(job.func));
+                if *stats_only {
+                    samples.drop_buckets();
+                }
+                self.window(job, *span, samples, row, name, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn window(
+        &self,
+        job: &Job<'_>,
+        span: Span,
+        samples: &Samples,
+        row: &mut Row,
+        name: &str,
+        out: &mut Output,
+    ) -> Result<(), QueryError> {
+        run_window(job, span, samples, row, name, &mut out.counts, &mut out.annotations)?;
+        counter_hint(job.func, self.type_and_unit, row, span, &mut out.annotations);
+        if !keeps_name(job.func) {
+            drop_name(row, self.delayed);
+        }
+        Ok(())
+    }
+}
+
+/// Functions that look at start timestamps.
+fn uses_starts(func: &str) -> bool {
+    matches!(func, "rate" | "irate" | "increase" | "resets")
+}
+
+/// Functions that give samples as they were.
+pub(crate) fn keeps_name(func: &str) -> bool {
+    matches!(func, "last_over_time" | "first_over_time")
+}
+
+/// Evaluates a range function over the samples of a series.
+pub(crate) fn run_window(
+    job: &Job<'_>,
+    span: Span,
+    samples: &Samples,
+    row: &mut Row,
+    name: &str,
+    counts: &mut Counts,
+    annotations: &mut Annotations,
+) -> Result<(), QueryError> {
+    let mut cx = Cx::new(annotations, name, span);
+    job.run(samples, row, counts, &mut cx);
+    cx.error.map_or(Ok(()), Err)
+}
+
+/// Says so when `rate` or `increase` meet what does not look like a counter.
+pub(crate) fn counter_hint(
+    func: &str,
+    type_and_unit: bool,
+    row: &Row,
+    span: Span,
+    annotations: &mut Annotations,
+) {
+    if !matches!(func, "rate" | "increase") || row.present.count() == row.hist.len() {
+        return;
+    }
+    let Some(name) = row.labels.get(METRIC_NAME) else { return };
+    if type_and_unit {
+        let kind = row.labels.value("__type__");
+        if kind != "counter" && kind != "histogram" {
+            annotations.add(Annotation::possible_non_counter_label(name, kind, span));
+        }
+    } else if !["_total", "_sum", "_count", "_bucket"].iter().any(|s| name.ends_with(s)) {
+        annotations.add(Annotation::possible_non_counter(name, span));
+    }
+}
+
+/// Where chunks come from.
+pub(crate) enum Feed<'a> {
+    Stream(&'a mut dyn SeriesStream),
+    /// Series already collected, because several selectors read them.
+    Held(&'a [SeriesEntry]),
+}
+
+impl Feed<'_> {
+    fn next(&mut self) -> Result<Option<Vec<SeriesEntry>>, QueryError> {
+        match self {
+            Feed::Stream(s) => Ok(s.next_block()?),
+            Feed::Held(all) => {
+                let (now, later) = all.split_at(all.len().min(CHUNK));
+                *all = later;
+                Ok((!now.is_empty()).then(|| now.to_vec()))
+            }
+        }
+    }
+}
+
+/// What a run needs of the query.
+pub(crate) struct Run<'a> {
+    pub(crate) pool: &'a rayon::ThreadPool,
+    pub(crate) account: &'a std::sync::Arc<Account>,
+    pub(crate) cancel: &'a Cancel,
+}
+
+type Done = (usize, Result<Output, QueryError>);
+
+impl Run<'_> {
+    /// Runs all chunks; `take` gets their outputs in order.
+    ///
+    /// # Errors
+    /// The first one of a source, a chunk or `take`, or the query was cancelled.
+    pub(crate) fn stream(
+        &self,
+        pipeline: &Pipeline<'_>,
+        mut feed: Feed<'_>,
+        mut take: impl FnMut(Output) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let workers = self.pool.current_num_threads();
+        let scratches: Mutex<Vec<Scratch>> = Mutex::new(Vec::new());
+        let (tx, rx) = mpsc::channel::<Done>();
+        self.pool.in_place_scope(|scope| {
+            let scratches = &scratches;
+            let mut state = Progress::default();
+            let mut queue: std::collections::VecDeque<Vec<SeriesEntry>> = Default::default();
+            loop {
+                while !state.ended && state.under_way < 2 * workers {
+                    self.cancel.check()?;
+                    let Some(chunk) = queue.pop_front() else {
+                        match feed.next()? {
+                            Some(block) => cut(block, self.account, &mut queue)?,
+                            None => state.ended = true,
+                        }
+                        continue;
+                    };
+                    let (tx, id) = (tx.clone(), state.sent);
+                    state.sent += 1;
+                    state.under_way += 1;
+                    scope.spawn(move |_| {
+                        let mut scratch = pop(scratches);
+                        let out = self.one(pipeline, &chunk, &mut scratch);
+                        push(scratches, scratch);
+                        // Nobody listens any more when the query has failed.
+                        let _ = tx.send((id, out));
+                    });
+                }
+                if state.under_way == 0 {
+                    return Ok(());
+                }
+                let Ok((id, out)) = rx.recv() else {
+                    return Err(QueryError::internal("a query worker is gone"));
+                };
+                state.under_way -= 1;
+                state.waiting.insert(id, out?);
+                while let Some(out) = state.waiting.remove(&state.taken) {
+                    state.taken += 1;
+                    take(out)?;
+                }
+            }
+        })
+    }
+
+    fn one(
+        &self,
+        pipeline: &Pipeline<'_>,
+        chunk: &[SeriesEntry],
+        scratch: &mut Scratch,
+    ) -> Result<Output, QueryError> {
+        let encoded: usize =
+            chunk.iter().map(|e| e.samples.encoded_bytes() + e.labels.heap_bytes()).sum();
+        let _held = Charge::new(self.account, encoded as u64)?;
+        pipeline.chunk(chunk, scratch, self.account, self.cancel)
+    }
+}
+
+#[derive(Default)]
+struct Progress {
+    ended: bool,
+    sent: usize,
+    taken: usize,
+    under_way: usize,
+    waiting: BTreeMap<usize, Output>,
+}
+
+fn cut(
+    block: Vec<SeriesEntry>,
+    account: &Account,
+    queue: &mut std::collections::VecDeque<Vec<SeriesEntry>>,
+) -> Result<(), QueryError> {
+    account.add_series(block.len() as u64)?;
+    let mut rest = block;
+    while rest.len() > CHUNK {
+        let later = rest.split_off(CHUNK);
+        queue.push_back(std::mem::replace(&mut rest, later));
+    }
+    if !rest.is_empty() {
+        queue.push_back(rest);
+    }
+    Ok(())
+}
+
+fn pop(scratches: &Mutex<Vec<Scratch>>) -> Scratch {
+    scratches.lock().ok().and_then(|mut s| s.pop()).unwrap_or_default()
+}
+
+fn push(scratches: &Mutex<Vec<Scratch>>, scratch: Scratch) {
+    if let Ok(mut s) = scratches.lock() {
+        s.push(scratch);
+    }
+}

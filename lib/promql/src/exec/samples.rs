@@ -1,0 +1,124 @@
+//! The samples of one series as range functions want them: floats and histograms apart, without
+//! stale markers.
+
+use std::sync::Arc;
+
+use periplus_model::{CounterResetHint, FloatHistogram, SampleBuffer, is_stale};
+
+use crate::exec::row::Row;
+use crate::value::StepGrid;
+
+/// Floats and histograms in order of time. Start timestamps are empty when none is known.
+#[derive(Debug, Default)]
+pub(crate) struct Samples {
+    pub(crate) ft: Vec<i64>,
+    pub(crate) fv: Vec<f64>,
+    pub(crate) fst: Vec<i64>,
+    pub(crate) ht: Vec<i64>,
+    pub(crate) hv: Vec<Arc<FloatHistogram>>,
+    pub(crate) hst: Vec<i64>,
+}
+
+impl Samples {
+    fn clear(&mut self) {
+        self.ft.clear();
+        self.fv.clear();
+        self.fst.clear();
+        self.ht.clear();
+        self.hv.clear();
+        self.hst.clear();
+    }
+
+    /// Takes the samples out of a decoded buffer, which gets this one's memory in exchange.
+    pub(crate) fn take(&mut self, buf: &mut SampleBuffer, starts: bool) {
+        self.clear();
+        if buf.histograms.is_empty() && !buf.values.iter().any(|v| is_stale(*v)) {
+            std::mem::swap(&mut self.ft, &mut buf.ts);
+            std::mem::swap(&mut self.fv, &mut buf.values);
+            if starts {
+                std::mem::swap(&mut self.fst, &mut buf.start_ts);
+            }
+            return;
+        }
+        let starts = starts && !buf.start_ts.is_empty();
+        let mut next = 0;
+        for i in 0..buf.len() {
+            let start = buf.start_ts.get(i).copied().unwrap_or(0);
+            match buf.histograms.get(next).filter(|(at, _)| *at as usize == i) {
+                Some((_, h)) => {
+                    next += 1;
+                    if is_stale(h.sum) {
+                        continue;
+                    }
+                    self.ht.push(buf.ts[i]);
+                    self.hv.push(Arc::clone(h));
+                    if starts {
+                        self.hst.push(start);
+                    }
+                }
+                None if is_stale(buf.values[i]) => {}
+                None => {
+                    self.ft.push(buf.ts[i]);
+                    self.fv.push(buf.values[i]);
+                    if starts {
+                        self.fst.push(start);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the points of a subquery's series. What histograms say of resets was about other
+    /// neighbours and is forgotten.
+    pub(crate) fn take_points(&mut self, row: &Row, grid: StepGrid) {
+        self.clear();
+        let mut hist = row.hist.iter().peekable();
+        for i in row.present.ones() {
+            if let Some((_, h)) = hist.next_if(|(s, _)| *s as usize == i) {
+                self.ht.push(grid.time(i));
+                self.hv.push(forget_reset(h));
+            } else {
+                self.ft.push(grid.time(i));
+                self.fv.push(row.values.get(i).copied().unwrap_or(f64::NAN));
+            }
+        }
+    }
+
+    /// Leaves only count and sum of histograms; what their buckets tell of resets becomes a hint.
+    pub(crate) fn drop_buckets(&mut self) {
+        let mut prev: Option<Arc<FloatHistogram>> = None;
+        for h in &mut self.hv {
+            let whole = Arc::clone(h);
+            let hint = match (&prev, whole.counter_reset_hint) {
+                (Some(p), CounterResetHint::Unknown) if whole.detect_reset(p) => {
+                    CounterResetHint::Reset
+                }
+                (Some(_), CounterResetHint::Unknown) => CounterResetHint::NotReset,
+                (_, known) => known,
+            };
+            *h = Arc::new(FloatHistogram {
+                counter_reset_hint: hint,
+                schema: whole.schema,
+                count: whole.count,
+                sum: whole.sum,
+                ..FloatHistogram::default()
+            });
+            prev = Some(whole);
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        ((self.ft.capacity() + self.fv.capacity() + self.fst.capacity()) * 8
+            + (self.ht.capacity() + self.hv.capacity() + self.hst.capacity()) * 8) as u64
+    }
+}
+
+fn forget_reset(h: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
+    match h.counter_reset_hint {
+        CounterResetHint::Reset | CounterResetHint::NotReset => Arc::new(FloatHistogram {
+            counter_reset_hint: CounterResetHint::Unknown,
+            ..FloatHistogram::clone(h)
+        }),
+        _ => Arc::clone(h),
+    }
+}

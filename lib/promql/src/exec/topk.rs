@@ -1,0 +1,269 @@
+//! `topk`, `bottomk`, `limitk`: the best series of each group at each step.
+//!
+//! Per group and step a heap of at most k entries whose root is the worst kept, so that most values
+//! are refused by one comparison. Ties are broken by labels, which makes the result independent of
+//! the order of input, and so of how series were divided.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use periplus_model::{FloatHistogram, Labels};
+
+use crate::annotations::{Annotation, Annotations};
+use crate::exec::row::Row;
+use crate::parse::ast::Span;
+use crate::partial::{PartialGroup, PartialHistogram, PartialKind};
+use crate::value::Bitmap;
+
+/// A candidate: its value and which series it is.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    value: f64,
+    series: u32,
+}
+
+/// How candidates are ordered.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Largest,
+    Smallest,
+    Labels,
+}
+
+struct Member {
+    group: Labels,
+    labels: Labels,
+    drop_name: bool,
+}
+
+struct Heaps {
+    /// One heap a step.
+    steps: Vec<Vec<Entry>>,
+}
+
+pub(crate) struct Best {
+    kind: PartialKind,
+    by: By,
+    k: usize,
+    /// The k of each step, where they differ; none above `k`.
+    k_at: Option<Arc<Vec<u64>>>,
+    steps: usize,
+    members: Vec<Member>,
+    ids: AHashMap<Labels, usize>,
+    groups: Vec<Heaps>,
+    /// Histograms by (series, step), for `limitk`.
+    hist: AHashMap<(u32, u32), Arc<FloatHistogram>>,
+    entries: u64,
+}
+
+/// The order of the result: best first. NaN is worst, whichever way.
+fn order(by: By, members: &[Member], a: &Entry, b: &Entry) -> Ordering {
+    let by_value = match by {
+        By::Labels => Ordering::Equal,
+        By::Largest => by_value(b.value, a.value, a.value.is_nan(), b.value.is_nan()),
+        By::Smallest => by_value(a.value, b.value, a.value.is_nan(), b.value.is_nan()),
+    };
+    by_value.then_with(|| {
+        let label = |e: &Entry| members.get(e.series as usize).map(|m| &m.labels);
+        label(a).cmp(&label(b))
+    })
+}
+
+fn by_value(x: f64, y: f64, a_nan: bool, b_nan: bool) -> Ordering {
+    match (a_nan, b_nan) {
+        (true, true) => Ordering::Equal,
+        (true, false) => Ordering::Greater,
+        (false, true) => Ordering::Less,
+        _ => x.partial_cmp(&y).unwrap_or(Ordering::Equal),
+    }
+}
+
+/// Moves the root of a heap down to where it belongs; the worst is on top.
+fn sift_down(heap: &mut [Entry], worse: &impl Fn(&Entry, &Entry) -> bool) {
+    let mut i = 0;
+    loop {
+        let (l, r) = (2 * i + 1, 2 * i + 2);
+        let mut top = i;
+        if l < heap.len() && worse(&heap[l], &heap[top]) {
+            top = l;
+        }
+        if r < heap.len() && worse(&heap[r], &heap[top]) {
+            top = r;
+        }
+        if top == i {
+            return;
+        }
+        heap.swap(i, top);
+        i = top;
+    }
+}
+
+fn sift_up(heap: &mut [Entry], worse: &impl Fn(&Entry, &Entry) -> bool) {
+    let mut i = heap.len().saturating_sub(1);
+    while i > 0 {
+        let parent = (i - 1) / 2;
+        if !worse(&heap[i], &heap[parent]) {
+            return;
+        }
+        heap.swap(i, parent);
+        i = parent;
+    }
+}
+
+impl Best {
+    pub(crate) fn new(kind: PartialKind, steps: usize, k_at: Option<Arc<Vec<u64>>>) -> Self {
+        let (by, k) = match kind {
+            PartialKind::Topk { k } => (By::Largest, k),
+            PartialKind::Bottomk { k } => (By::Smallest, k),
+            PartialKind::Limitk { k } => (By::Labels, k),
+            _ => (By::Labels, 0),
+        };
+        Self {
+            kind,
+            by,
+            k: usize::try_from(k).unwrap_or(usize::MAX),
+            k_at,
+            steps,
+            members: Vec::new(),
+            ids: AHashMap::new(),
+            groups: Vec::new(),
+            hist: AHashMap::new(),
+            entries: 0,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.entries * 16 + (self.groups.len() * self.steps * 24 + self.members.len() * 64) as u64
+    }
+
+    fn offer(&mut self, group: usize, step: usize, e: Entry) {
+        let by = self.by;
+        let k = match &self.k_at {
+            Some(all) => all.get(step).map_or(0, |k| *k as usize),
+            None => self.k,
+        };
+        let members = &self.members;
+        let Some(heap) = self.groups.get_mut(group).and_then(|g| g.steps.get_mut(step)) else {
+            return;
+        };
+        let worse = |a: &Entry, b: &Entry| order(by, members, a, b) == Ordering::Greater;
+        if heap.len() < k {
+            heap.push(e);
+            self.entries += 1;
+            sift_up(heap, &worse);
+        } else if let Some(root) = heap.first_mut()
+            && worse(root, &e)
+        {
+            *root = e;
+            sift_down(heap, &worse);
+        }
+    }
+
+    fn group_id(&mut self, group: Labels) -> usize {
+        let next = self.groups.len();
+        let id = *self.ids.entry(group).or_insert(next);
+        if id == next {
+            self.groups.push(Heaps { steps: vec![Vec::new(); self.steps] });
+        }
+        id
+    }
+
+    fn member(&mut self, group: Labels, labels: Labels, drop_name: bool) -> u32 {
+        self.members.push(Member { group, labels, drop_name });
+        (self.members.len() - 1) as u32
+    }
+
+    /// Takes in a series.
+    pub(crate) fn add(
+        &mut self,
+        group: Labels,
+        row: &Row,
+        span: Span,
+        annotations: &mut Annotations,
+    ) {
+        if self.k == 0 {
+            return;
+        }
+        let keeps_histograms = matches!(self.kind, PartialKind::Limitk { .. });
+        if !row.hist.is_empty() && !keeps_histograms {
+            let name =
+                if matches!(self.kind, PartialKind::Topk { .. }) { "topk" } else { "bottomk" };
+            annotations.add(Annotation::histogram_ignored_in_aggregation(name, span));
+        }
+        let id = self.group_id(group.clone());
+        let series = self.member(group, row.labels.clone(), row.drop_name);
+        for i in row.present.ones() {
+            if let Some(h) = row.histogram(i) {
+                if !keeps_histograms {
+                    continue;
+                }
+                self.hist.insert((series, i as u32), Arc::clone(h));
+            }
+            self.offer(id, i, Entry { value: row.values[i], series });
+        }
+    }
+
+    /// Takes in what another part kept.
+    pub(crate) fn add_partial(&mut self, g: PartialGroup) {
+        let id = self.group_id(g.group.clone());
+        let series = self.member(g.group, g.labels, g.drop_name);
+        for h in g.histograms {
+            self.hist.insert((series, h.step), h.value);
+        }
+        let values = g.columns.into_iter().next().unwrap_or_default();
+        for i in g.present.ones() {
+            let value = values.get(i).copied().unwrap_or(f64::NAN);
+            self.offer(id, i, Entry { value, series });
+        }
+    }
+
+    /// The series kept, each with the steps at which it is among the best, in order of group and
+    /// labels.
+    pub(crate) fn finish(self) -> Vec<PartialGroup> {
+        let Self { members, groups, hist, steps, .. } = self;
+        let mut out: Vec<Option<PartialGroup>> = (0..members.len()).map(|_| None).collect();
+        for (i, e) in groups.iter().flat_map(|g| {
+            g.steps.iter().enumerate().flat_map(|(i, heap)| heap.iter().map(move |e| (i, e)))
+        }) {
+            let at = e.series as usize;
+            let (Some(slot), Some(m)) = (out.get_mut(at), members.get(at)) else { continue };
+            let g = slot.get_or_insert_with(|| PartialGroup {
+                group: m.group.clone(),
+                labels: m.labels.clone(),
+                drop_name: m.drop_name,
+                columns: vec![vec![0.0; steps]],
+                present: Bitmap::new(steps, false),
+                flags: Vec::new(),
+                histograms: Vec::new(),
+            });
+            g.present.set(i, true);
+            if let Some(h) = hist.get(&(e.series, i as u32)) {
+                let value = Arc::clone(h);
+                g.histograms.push(PartialHistogram { step: i as u32, value, compensation: None });
+            } else if let Some(slot) = g.columns.first_mut().and_then(|c| c.get_mut(i)) {
+                *slot = e.value;
+            }
+        }
+        let mut out: Vec<PartialGroup> = out.into_iter().flatten().collect();
+        for g in &mut out {
+            g.histograms.sort_by_key(|h| h.step);
+        }
+        out.sort_by(|a, b| (&a.group, &a.labels).cmp(&(&b.group, &b.labels)));
+        out
+    }
+}
+
+/// Sorts the rows of an instant result: group by group, best first.
+pub(crate) fn sort_instant(kind: PartialKind, groups: &mut [PartialGroup]) {
+    let value = |g: &PartialGroup| g.columns.first().and_then(|c| c.first()).copied();
+    groups.sort_by(|a, b| {
+        let (x, y) = (value(a).unwrap_or(f64::NAN), value(b).unwrap_or(f64::NAN));
+        let by = match kind {
+            PartialKind::Topk { .. } => by_value(y, x, x.is_nan(), y.is_nan()),
+            PartialKind::Bottomk { .. } => by_value(x, y, x.is_nan(), y.is_nan()),
+            _ => Ordering::Equal,
+        };
+        a.group.cmp(&b.group).then(by).then_with(|| a.labels.cmp(&b.labels))
+    });
+}

@@ -1,0 +1,229 @@
+//! Slides a window over the samples of a series.
+
+use crate::exec::row::{Row, histogram_weight};
+use crate::exec::samples::Samples;
+use crate::exec::stats::Counts;
+use crate::functions::rate::{Kind, float_result};
+use crate::functions::{Cx, Point, Win, changes, instant_delta, linear, over_time, rate};
+use crate::plan::Window;
+use crate::value::StepGrid;
+
+/// What a range function is run with.
+pub(crate) struct Job<'a> {
+    pub(crate) func: &'static str,
+    pub(crate) window: Window,
+    pub(crate) grid: StepGrid,
+    pub(crate) lookback_ms: i64,
+    /// Scalar arguments, one value a step each.
+    pub(crate) args: Vec<&'a [f64]>,
+}
+
+/// Pointers into the floats and histograms: what lies in the window.
+#[derive(Clone, Copy, Default)]
+struct Cursor {
+    flo: usize,
+    fhi: usize,
+    hlo: usize,
+    hhi: usize,
+}
+
+fn advance(times: &[i64], lo: &mut usize, hi: &mut usize, after: i64, to: i64) {
+    while times.get(*hi).is_some_and(|t| *t <= to) {
+        *hi += 1;
+    }
+    while *lo < *hi && times.get(*lo).is_some_and(|t| *t <= after) {
+        *lo += 1;
+    }
+}
+
+impl Job<'_> {
+    /// How far before and after its range a window reaches.
+    fn reach(&self) -> (i64, i64) {
+        let w = &self.window;
+        let before = if w.anchored || w.smoothed { self.lookback_ms } else { 0 };
+        (before, if w.smoothed { self.lookback_ms } else { 0 })
+    }
+
+    /// Evaluates the function at every step into `row`.
+    pub(crate) fn run(&self, s: &Samples, row: &mut Row, counts: &mut Counts, cx: &mut Cx<'_>) {
+        if let ("rate" | "increase" | "delta", true, true) = (
+            self.func,
+            s.hv.is_empty() && s.fst.is_empty() && self.window.at.is_none(),
+            !self.window.anchored && !self.window.smoothed,
+        ) {
+            return self.plain_rate(s, kind_of(self.func), row, counts);
+        }
+        match self.func {
+            "rate" | "increase" | "delta" => {
+                let kind = kind_of(self.func);
+                self.slide(s, row, counts, cx, |w, cx| rate::extrapolated(w, kind, cx));
+            }
+            "irate" => {
+                self.slide(s, row, counts, cx, |w, cx| instant_delta::last_change(w, true, cx));
+            }
+            "idelta" => {
+                self.slide(s, row, counts, cx, |w, cx| instant_delta::last_change(w, false, cx));
+            }
+            "resets" => self.slide(s, row, counts, cx, |w, _| changes::resets(w)),
+            "changes" => self.slide(s, row, counts, cx, |w, _| changes::changes(w)),
+            "deriv" => self.slide(s, row, counts, cx, linear::deriv),
+            "predict_linear" => self.slide(s, row, counts, cx, linear::predict),
+            "double_exponential_smoothing" => self.slide(s, row, counts, cx, linear::smooth),
+            _ => self.over_time(s, row, counts, cx),
+        }
+    }
+
+    fn over_time(&self, s: &Samples, row: &mut Row, counts: &mut Counts, cx: &mut Cx<'_>) {
+        use over_time as o;
+        match self.func {
+            "sum_over_time" => self.slide(s, row, counts, cx, o::sum),
+            "avg_over_time" => self.slide(s, row, counts, cx, o::avg),
+            "count_over_time" => self.slide(s, row, counts, cx, |w, _| o::count(w)),
+            "present_over_time" | "absent_over_time" => {
+                self.slide(s, row, counts, cx, |w, _| o::present(w));
+            }
+            "first_over_time" => self.slide(s, row, counts, cx, |w, _| o::first(w)),
+            "last_over_time" => self.slide(s, row, counts, cx, |w, _| o::last(w)),
+            "ts_of_first_over_time" => self.slide(s, row, counts, cx, |w, _| o::ts_of_first(w)),
+            "ts_of_last_over_time" => self.slide(s, row, counts, cx, |w, _| o::ts_of_last(w)),
+            "min_over_time" => self.slide(s, row, counts, cx, o::min),
+            "max_over_time" => self.slide(s, row, counts, cx, o::max),
+            "ts_of_min_over_time" => self.slide(s, row, counts, cx, o::ts_of_min),
+            "ts_of_max_over_time" => self.slide(s, row, counts, cx, o::ts_of_max),
+            "stddev_over_time" => {
+                self.slide(s, row, counts, cx, |w, cx| o::variance(w, true, cx));
+            }
+            "stdvar_over_time" => {
+                self.slide(s, row, counts, cx, |w, cx| o::variance(w, false, cx));
+            }
+            "quantile_over_time" => self.slide(s, row, counts, cx, o::quantile_over_time),
+            "mad_over_time" => self.slide(s, row, counts, cx, o::mad),
+            other => {
+                let text = format!("unknown range function {other}");
+                cx.error = Some(crate::engine::QueryError::internal(text));
+            }
+        }
+    }
+
+    /// Calls `f` for every step whose window is not empty.
+    fn slide(
+        &self,
+        s: &Samples,
+        row: &mut Row,
+        counts: &mut Counts,
+        cx: &mut Cx<'_>,
+        f: impl Fn(&Win<'_>, &mut Cx<'_>) -> Option<Point>,
+    ) {
+        let (before, after) = self.reach();
+        let mut c = Cursor::default();
+        for i in 0..self.grid.steps() {
+            let t = self.grid.time(i);
+            let end = self.window.end(t);
+            let start = end.saturating_sub(self.window.range_ms);
+            let was = c;
+            let lowest = start.saturating_sub(before);
+            let highest = end.saturating_add(after);
+            advance(&s.ft, &mut c.flo, &mut c.fhi, lowest, highest);
+            advance(&s.ht, &mut c.hlo, &mut c.hhi, lowest, highest);
+            if c.flo == c.fhi && c.hlo == c.hhi {
+                continue;
+            }
+            let hv = s.hv.get(c.hlo..c.hhi).unwrap_or(&[]);
+            let weigh = |from: usize| -> u64 {
+                let hv = s.hv.get(from.max(c.hlo)..c.hhi).unwrap_or(&[]);
+                hv.iter().map(|h| histogram_weight(h) as u64).sum()
+            };
+            let heavy = if hv.is_empty() { (0, 0) } else { (weigh(c.hlo), weigh(was.hhi)) };
+            let fresh = (c.fhi - was.fhi.max(c.flo)) as u64 + heavy.1;
+            counts.at_step(i, (c.fhi - c.flo) as u64 + heavy.0, fresh);
+            let w = Win {
+                t,
+                start,
+                end,
+                range_ms: self.window.range_ms,
+                ft: s.ft.get(c.flo..c.fhi).unwrap_or(&[]),
+                fv: s.fv.get(c.flo..c.fhi).unwrap_or(&[]),
+                fst: s.fst.get(c.flo..c.fhi).unwrap_or(&[]),
+                ht: s.ht.get(c.hlo..c.hhi).unwrap_or(&[]),
+                hv,
+                hst: s.hst.get(c.hlo..c.hhi).unwrap_or(&[]),
+                args: [self.arg(0, i), self.arg(1, i)],
+                anchored: self.window.anchored,
+                smoothed: self.window.smoothed,
+            };
+            if let Some(p) = f(&w, cx) {
+                row.set(i, p);
+            }
+            if cx.error.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn arg(&self, n: usize, step: usize) -> f64 {
+        self.args.get(n).and_then(|a| a.get(step)).copied().unwrap_or(f64::NAN)
+    }
+
+    /// `rate` and its like over plain floats. How many resets lie in the window is kept while it
+    /// slides, so that the samples inside are only looked at when there is one.
+    fn plain_rate(&self, s: &Samples, kind: Kind, row: &mut Row, counts: &mut Counts) {
+        let (ft, fv) = (s.ft.as_slice(), s.fv.as_slice());
+        let n = ft.len().min(fv.len());
+        let (mut lo, mut hi, mut resets) = (0usize, 0usize, 0usize);
+        for i in 0..self.grid.steps() {
+            let t = self.grid.time(i);
+            let end = self.window.end(t);
+            let start = end.saturating_sub(self.window.range_ms);
+            let was = hi;
+            while hi < n && ft[hi] <= end {
+                resets += usize::from(hi > lo && fv[hi] < fv[hi - 1]);
+                hi += 1;
+            }
+            while lo < hi && ft[lo] <= start {
+                lo += 1;
+                resets -= usize::from(lo < hi && fv[lo] < fv[lo - 1]);
+            }
+            if lo == hi {
+                continue;
+            }
+            counts.at_step(i, (hi - lo) as u64, (hi - was.max(lo)) as u64);
+            let (ft, fv) = (&ft[lo..hi], &fv[lo..hi]);
+            let mut change = fv[fv.len() - 1] - fv[0];
+            if kind.counter && resets > 0 {
+                let mut lost = 0.0;
+                for pair in fv.windows(2) {
+                    if pair[1] < pair[0] {
+                        lost += pair[0];
+                    }
+                }
+                change += lost;
+            }
+            let w = Win {
+                t,
+                start,
+                end,
+                range_ms: self.window.range_ms,
+                ft,
+                fv,
+                fst: &[],
+                ht: &[],
+                hv: &[],
+                hst: &[],
+                args: [0.0; 2],
+                anchored: false,
+                smoothed: false,
+            };
+            if let Some(Point::Float(v)) = float_result(&w, kind, change) {
+                row.set_float(i, v);
+            }
+        }
+    }
+}
+
+fn kind_of(func: &str) -> Kind {
+    match func {
+        "rate" => Kind::RATE,
+        "increase" => Kind::INCREASE,
+        _ => Kind::DELTA,
+    }
+}
