@@ -41,7 +41,7 @@ impl Block {
         let name = files.name();
         let at = |source| BlockError { block: name.clone(), series: None, source };
         let meta = read_meta(files).map_err(at)?;
-        let index = required(files, BlockFile::Index).and_then(|f| Index::open(f)).map_err(at)?;
+        let index = required(files, BlockFile::Index).and_then(Index::open).map_err(at)?;
         let tombstones = read_tombstones(files).map_err(at)?;
         let segments = Segments::open(files).map_err(at)?;
         Ok(Self { name, meta, index, tombstones, segments })

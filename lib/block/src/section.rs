@@ -47,7 +47,7 @@ pub(crate) fn read_varint_framed(
     let (len, rest) = varint::uvarint(&bytes)
         .ok_or_else(|| FileError::corrupt(file.file, what, offset, "its length is no varint"))?;
     let head = bytes.len() - rest.len();
-    let whole = len.checked_add(extra).unwrap_or(u64::MAX);
+    let whole = len.saturating_add(extra);
     if whole <= rest.len() as u64 {
         bytes.advance(head);
         bytes.truncate(whole as usize);

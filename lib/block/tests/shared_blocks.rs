@@ -1,10 +1,11 @@
 //! Whole blocks as Prometheus itself wrote them, against dumps Prometheus made.
 
-#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+#![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 use std::path::PathBuf;
 
-use periplus_block::chunk::{self, ChunkEncoding, ChunkSamples};
+use periplus_block::chunk::{self, ChunkEncoding, ChunkSamples, EncodedChunk};
+use periplus_block::write::{BlockInfo, BlockWriter};
 use periplus_block::{Block, check, dump};
 use periplus_model::{MatchOp, Matcher, TimeRange};
 
@@ -134,5 +135,47 @@ fn encoding_again_gives_the_same_bytes() {
                 assert_eq!(again[0].payload[3..], payload[3..]);
             }
         }
+    }
+}
+
+/// A block taken apart and written again: index and segment come out as Prometheus wrote them.
+#[test]
+fn writing_again_gives_the_same_files() {
+    let Some(dir) = shared() else { return };
+    for name in NAMES {
+        let block = Block::open(dir.join(name)).unwrap();
+        let out = tempfile::tempdir().unwrap();
+        let ulid = ulid::Ulid::generate();
+        let mut writer = BlockWriter::create(out.path(), ulid).unwrap();
+        for reference in block.select(&[]).unwrap() {
+            let series = block.series(reference).unwrap();
+            let chunks: Vec<EncodedChunk> = series
+                .chunks
+                .iter()
+                .map(|c| {
+                    let stored = block.chunk(&series, c).unwrap();
+                    let encoding = stored.encoding().unwrap();
+                    EncodedChunk {
+                        encoding,
+                        range: c.range,
+                        samples: chunk::sample_count(encoding, &stored.payload).unwrap(),
+                        payload: stored.payload.to_vec(),
+                    }
+                })
+                .collect();
+            writer.add(&series.labels, &chunks).unwrap();
+        }
+        let info = BlockInfo { range: Some(block.meta().range()), ..BlockInfo::default() };
+        let meta = writer.finish(info).unwrap();
+        assert_eq!(meta.stats.num_float_samples, block.meta().stats.num_float_samples);
+        assert_eq!(meta.stats.num_histogram_samples, block.meta().stats.num_histogram_samples);
+        assert_eq!((meta.min_time, meta.max_time), (1_759_996_800_000, 1_760_004_000_000));
+        let written = out.path().join(ulid.to_string());
+        for file in ["index", "chunks/000001"] {
+            let want = std::fs::read(dir.join(name).join(file)).unwrap();
+            assert!(std::fs::read(written.join(file)).unwrap() == want, "{name} {file}");
+        }
+        let report = check::check(&written);
+        assert!(report.findings.is_empty(), "{report}");
     }
 }
