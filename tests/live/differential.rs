@@ -1,12 +1,11 @@
 //! The same answer as one Prometheus that holds everything: generated data behind sidecars and in
 //! one server, generated expressions asked of both, every value compared.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use super::ask::{When, ask, ask_with, client, difference};
 use super::data::Dataset;
 use super::expressions::Expressions;
-use super::product::{Query, Sidecar};
+use super::fleet::{Fleet, now_s};
+use super::product::Query;
 use super::prometheus::{Flavour, Prometheus, flavours};
 
 /// How many expressions, each asked at two instants and over a range, with and without pushdown.
@@ -14,42 +13,6 @@ const EXPRESSIONS: usize = 300;
 
 /// The order in which numbers are added differs between the two, and with it the last digits.
 const TOLERANCE: f64 = 1e-9;
-
-fn now_s() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs() as i64
-}
-
-/// One Prometheus for each replica of each cluster, filled, with a sidecar beside each.
-struct Fleet {
-    prometheus: Vec<Prometheus>,
-    sidecars: Vec<Sidecar>,
-}
-
-impl Fleet {
-    async fn start(flavour: &Flavour, data: &Dataset, dir: &std::path::Path) -> Self {
-        let mut fleet = Self { prometheus: Vec::new(), sidecars: Vec::new() };
-        for (i, cluster) in data.clusters.iter().enumerate() {
-            for replica in 0..cluster.replicas {
-                let letter = ["a", "b"][replica];
-                let name = format!("{}-{letter}", cluster.external[0].1);
-                let mut external = cluster.external.clone();
-                external.push(("replica", letter));
-                let p = Prometheus::start(flavour, &name, &external, dir).await;
-                p.store(&data.held(i, replica)).await;
-                let tsdb = p.tsdb().display().to_string();
-                let sidecar = format!("sidecar-{name}");
-                let s = Sidecar::start(&sidecar, &p.url, &["--tsdb", &tsdb], dir).await;
-                fleet.prometheus.push(p);
-                fleet.sidecars.push(s);
-            }
-        }
-        fleet
-    }
-
-    fn endpoints(&self) -> Vec<&str> {
-        self.sidecars.iter().map(|s| s.grpc.as_str()).collect()
-    }
-}
 
 /// The moments at which an expression is asked: half seconds, which neither a sample nor the step of a
 /// subquery falls on, since the edge of a window is the one place where the versions differ.

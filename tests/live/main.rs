@@ -3,7 +3,14 @@
 mod ask;
 mod data;
 mod differential;
+mod endpoint;
 mod expressions;
+mod faults;
+mod fleet;
+mod limits;
+mod network;
+mod place;
 mod process;
 mod product;
 mod prometheus;
+mod tiers;

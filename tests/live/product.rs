@@ -5,10 +5,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::ask::client;
+use super::place::Place;
 use super::process::{Process, free_port};
 
-fn periplus(role: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_periplus"));
+fn periplus(role: &str, place: &Place) -> Command {
+    let mut command = place.command(env!("CARGO_BIN_EXE_periplus"));
     command.arg(role);
     command
 }
@@ -32,31 +33,43 @@ pub(crate) struct Sidecar {
     pub(crate) admin: String,
     pub(crate) process: Process,
     args: Vec<String>,
+    place: Place,
 }
 
 impl Sidecar {
     /// Starts one beside the Prometheus at `url` and waits until it is ready.
-    pub(crate) async fn start(name: &str, url: &str, more: &[&str], dir: &Path) -> Self {
-        let mut this = Self::start_unready(name, url, more, dir);
+    pub(crate) async fn start(
+        name: &str,
+        url: &str,
+        more: &[&str],
+        place: &Place,
+        dir: &Path,
+    ) -> Self {
+        let mut this = Self::start_unready(name, url, more, place, dir);
         ready(&format!("{}/-/ready", this.admin), &mut this.process).await;
         this
     }
 
     /// Starts one that may never become ready.
-    pub(crate) fn start_unready(name: &str, url: &str, more: &[&str], dir: &Path) -> Self {
-        let grpc = format!("127.0.0.1:{}", free_port());
-        let admin = format!("127.0.0.1:{}", free_port());
+    pub(crate) fn start_unready(
+        name: &str,
+        url: &str,
+        more: &[&str],
+        place: &Place,
+        dir: &Path,
+    ) -> Self {
+        let grpc = format!("{}:{}", place.host, free_port());
+        let admin = format!("{}:{}", place.host, free_port());
         let mut args: Vec<String> =
-            ["--prometheus", url, "--listen", &grpc, "--admin-listen", &admin]
-                .map(str::to_owned)
-                .to_vec();
+            ["--prometheus", url, "--listen", &grpc, "--admin", &admin].map(str::to_owned).to_vec();
         args.extend(more.iter().map(|a| (*a).to_owned()));
-        let process = Self::spawn(name, &args, dir);
-        Self { grpc, admin: format!("http://{admin}"), process, args }
+        let process = Self::spawn(name, &args, place, dir);
+        let place = place.clone();
+        Self { grpc, admin: format!("http://{admin}"), process, args, place }
     }
 
-    fn spawn(name: &str, args: &[String], dir: &Path) -> Process {
-        let mut command = periplus("sidecar");
+    fn spawn(name: &str, args: &[String], place: &Place, dir: &Path) -> Process {
+        let mut command = periplus("sidecar", place);
         command.args(args);
         Process::start(name, command, dir)
     }
@@ -64,7 +77,7 @@ impl Sidecar {
     /// Starts it again at the same addresses after it was killed.
     pub(crate) async fn restart(&mut self, dir: &Path) {
         let name = self.process.name.clone();
-        self.process = Self::spawn(&name, &self.args, dir);
+        self.process = Self::spawn(&name, &self.args, &self.place, dir);
         ready(&format!("{}/-/ready", self.admin), &mut self.process).await;
     }
 }
@@ -81,11 +94,11 @@ impl Query {
     pub(crate) async fn start(name: &str, endpoints: &[&str], more: &[&str], dir: &Path) -> Self {
         let (http, grpc) = (free_port(), free_port());
         let admin = format!("127.0.0.1:{}", free_port());
-        let mut command = periplus("query");
+        let mut command = periplus("query", &Place::loopback());
         command
             .args(["--listen", &format!("127.0.0.1:{http}")])
             .args(["--grpc", &format!("127.0.0.1:{grpc}")])
-            .args(["--admin-listen", &admin])
+            .args(["--admin", &admin])
             .args(["--replica-label", "replica"]);
         for endpoint in endpoints {
             command.args(["--endpoint", endpoint]);

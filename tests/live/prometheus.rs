@@ -1,13 +1,13 @@
 //! Real Prometheus servers: without anything to scrape, filled by remote write.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use periplus_model::Labels;
 use periplus_simfleet::remote_write;
 
 use super::ask::client;
+use super::place::Place;
 use super::process::{Process, free_port};
 
 /// A Prometheus binary to test with.
@@ -46,16 +46,28 @@ pub(crate) struct Prometheus {
     pub(crate) process: Process,
     flavour: Flavour,
     dir: PathBuf,
+    place: Place,
     port: u16,
     name: String,
 }
 
 impl Prometheus {
-    /// Starts one with the given external labels and waits until it is ready.
+    /// Starts one on loopback with the given external labels and waits until it is ready.
     pub(crate) async fn start(
         flavour: &Flavour,
         name: &str,
         external: &[(&str, &str)],
+        dir: &Path,
+    ) -> Self {
+        Self::start_at(flavour, name, external, &Place::loopback(), dir).await
+    }
+
+    /// As [`Self::start`], elsewhere.
+    pub(crate) async fn start_at(
+        flavour: &Flavour,
+        name: &str,
+        external: &[(&str, &str)],
+        place: &Place,
         dir: &Path,
     ) -> Self {
         let own = dir.join(name);
@@ -69,20 +81,20 @@ impl Prometheus {
         }
         std::fs::write(own.join("prometheus.yml"), config).expect("a configuration");
         let port = free_port();
-        let process = Self::spawn(flavour, name, &own, port);
-        let url = format!("http://127.0.0.1:{port}");
-        let (flavour, name) = (flavour.clone(), name.to_owned());
-        let mut this = Self { url, process, flavour, dir: own, port, name };
+        let process = Self::spawn(flavour, name, &own, place, port);
+        let url = format!("http://{}:{port}", place.host);
+        let (flavour, name, place) = (flavour.clone(), name.to_owned(), place.clone());
+        let mut this = Self { url, process, flavour, dir: own, place, port, name };
         this.ready().await;
         this
     }
 
-    fn spawn(flavour: &Flavour, name: &str, own: &Path, port: u16) -> Process {
-        let mut command = Command::new(&flavour.binary);
+    fn spawn(flavour: &Flavour, name: &str, own: &Path, place: &Place, port: u16) -> Process {
+        let mut command = place.command(&flavour.binary);
         command
             .arg(format!("--config.file={}", own.join("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", own.join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg(format!("--web.listen-address={}:{port}", place.host))
             .args(["--web.enable-remote-write-receiver", "--web.enable-lifecycle"]);
         Process::start(name, command, own)
     }
@@ -94,7 +106,7 @@ impl Prometheus {
 
     /// Starts it again, on the same port and over the same data, after it was killed.
     pub(crate) async fn restart(&mut self) {
-        self.process = Self::spawn(&self.flavour, &self.name, &self.dir, self.port);
+        self.process = Self::spawn(&self.flavour, &self.name, &self.dir, &self.place, self.port);
         self.ready().await;
     }
 

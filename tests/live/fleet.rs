@@ -1,0 +1,68 @@
+//! A fleet of real processes: for each replica of each cluster a Prometheus that holds its data, and a
+//! sidecar beside it.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::data::Dataset;
+use super::place::Place;
+use super::product::Sidecar;
+use super::prometheus::{Flavour, Prometheus};
+
+/// Seconds since the epoch.
+pub(crate) fn now_s() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs() as i64
+}
+
+/// One replica of one cluster.
+pub(crate) struct Member {
+    pub(crate) prometheus: Prometheus,
+    pub(crate) sidecar: Sidecar,
+}
+
+impl Member {
+    /// Starts the Prometheus of a replica, fills it, and starts the sidecar beside it.
+    pub(crate) async fn start(
+        flavour: &Flavour,
+        data: &Dataset,
+        (cluster, replica): (usize, usize),
+        place: &Place,
+        dir: &Path,
+    ) -> Self {
+        let of = &data.clusters[cluster];
+        let letter = ["a", "b"][replica];
+        let name = format!("{}-{letter}", of.external[0].1);
+        let mut external = of.external.clone();
+        external.push(("replica", letter));
+        let prometheus = Prometheus::start_at(flavour, &name, &external, place, dir).await;
+        prometheus.store(&data.held(cluster, replica)).await;
+        let tsdb = prometheus.tsdb().display().to_string();
+        let (name, url) = (format!("sidecar-{name}"), &prometheus.url);
+        let sidecar = Sidecar::start(&name, url, &["--tsdb", &tsdb], place, dir).await;
+        Self { prometheus, sidecar }
+    }
+}
+
+/// The members in order: cluster by cluster, replica by replica.
+pub(crate) struct Fleet {
+    pub(crate) members: Vec<Member>,
+}
+
+impl Fleet {
+    /// Starts all members on loopback.
+    pub(crate) async fn start(flavour: &Flavour, data: &Dataset, dir: &Path) -> Self {
+        let mut members = Vec::new();
+        for (cluster, of) in data.clusters.iter().enumerate() {
+            for replica in 0..of.replicas {
+                let at = (cluster, replica);
+                members.push(Member::start(flavour, data, at, &Place::loopback(), dir).await);
+            }
+        }
+        Self { members }
+    }
+
+    /// Where the sidecars serve gRPC.
+    pub(crate) fn endpoints(&self) -> Vec<&str> {
+        self.members.iter().map(|m| m.sidecar.grpc.as_str()).collect()
+    }
+}
