@@ -72,6 +72,8 @@ pub(crate) enum Read {
     Value,
     /// The time of the sample, in seconds.
     Timestamp,
+    /// The same, but histograms stay what they are, and so does the name.
+    InfoTime,
     /// Its start timestamp, in seconds.
     StartTimestamp,
     /// The value, interpolated between the samples around.
@@ -85,6 +87,8 @@ pub(crate) struct Selection {
     pub(crate) at: Option<i64>,
     pub(crate) offset_ms: i64,
     pub(crate) read: Read,
+    /// Whether histograms can do without buckets.
+    pub(crate) stats_only: bool,
 }
 
 /// The window of a range selector or subquery.

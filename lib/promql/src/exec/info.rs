@@ -107,7 +107,13 @@ impl Exec<'_> {
             SelectHints { step_ms: n.grid.step_ms, func: Some("info"), ..SelectHints::default() };
         let mut stream = self.source.select(&SelectRequest { matchers, range, hints })?;
         let selection =
-            Selection { select: 0, at: info.at, offset_ms: info.offset_ms, read: Read::Timestamp };
+            Selection {
+            select: 0,
+            at: info.at,
+            offset_ms: info.offset_ms,
+            read: Read::InfoTime,
+            stats_only: false,
+        };
         let counts = Counts::like(self.counts_of(n.context)?);
         let pipeline = Pipeline {
             reader: Reader::Instant { selection, lookback_ms: self.spec.lookback_ms, span: n.span },
@@ -127,6 +133,10 @@ impl Exec<'_> {
         run.stream(&pipeline, Feed::Stream(&mut *stream), |out| {
             read.merge(&out.counts);
             for row in out.rows {
+                if !row.hist.is_empty() {
+                    let text = "this should be an info metric, with float samples: ";
+                    return Err(QueryError::execution(format!("{text}{}", printed(&row.labels))));
+                }
                 let name = row.labels.value(METRIC_NAME).to_owned();
                 let identity = identity(&row.labels);
                 rows.push(InfoRow { name, identity, row });

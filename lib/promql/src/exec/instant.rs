@@ -46,6 +46,7 @@ pub(crate) fn lookup(
         let mut weight = 1;
         match (s.read, hist) {
             (Read::Timestamp, _) => row.set_float(i, t as f64 / 1000.0),
+            (Read::InfoTime, None) => row.set_float(i, t as f64 / 1000.0),
             (Read::StartTimestamp, _) => {
                 let start = buf.start_ts.get(at).copied().unwrap_or(0);
                 row.set_float(i, start as f64 / 1000.0);

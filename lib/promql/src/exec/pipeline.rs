@@ -16,7 +16,7 @@ use crate::exec::aggregate::{AggregateJob, Groups};
 use crate::exec::instant;
 use crate::exec::map::{MapJob, drop_name};
 use crate::exec::row::Row;
-use crate::exec::samples::Samples;
+use crate::exec::samples::{Samples, drop_buckets};
 use crate::exec::stats::Counts;
 use crate::exec::window::Job;
 use crate::functions::Cx;
@@ -96,7 +96,7 @@ impl Pipeline<'_> {
             cancel.check()?;
             scratch.row.reset(steps);
             scratch.row.labels = e.labels.clone();
-            self.read(e, scratch, &mut out)?;
+            self.read(e, scratch, &mut out, account)?;
             let row = &mut scratch.row;
             out.points += row.points();
             for m in &self.maps {
@@ -128,10 +128,12 @@ impl Pipeline<'_> {
         e: &SeriesEntry,
         scratch: &mut Scratch,
         out: &mut Output,
+        account: &std::sync::Arc<Account>,
     ) -> Result<(), QueryError> {
         let Scratch { buf, samples, row } = scratch;
         buf.clear();
         e.samples.decode(self.range, buf)?;
+        let _decoded = Charge::new(account, buf.capacity_bytes() as u64)?;
         let name = e.labels.value(METRIC_NAME);
         match &self.reader {
             Reader::Instant { selection, lookback_ms, span } => {
@@ -147,6 +149,12 @@ impl Pipeline<'_> {
                         notes,
                     );
                 } else {
+                    if selection.stats_only {
+                        let from = self.range.min_t;
+                        let before = buf.ts.partition_point(|t| *t < from);
+                        let inside = |(i, _): &&mut (u32, _)| *i as usize >= before;
+                        drop_buckets(buf.histograms.iter_mut().filter(inside).map(|(_, h)| h));
+                    }
                     let (s, counts) = (selection, &mut out.counts);
                     instant::lookup(buf, s, self.grid, *lookback_ms, row, counts);
                 }
@@ -157,7 +165,7 @@ impl Pipeline<'_> {
             Reader::Window { job, span, stats_only } => {
                 samples.take(buf, self.start_timestamps && uses_starts(job.func));
                 if *stats_only {
-                    samples.drop_buckets();
+                    drop_buckets(samples.hv.iter_mut());
                 }
                 self.window(job, *span, samples, row, name, out)?;
             }

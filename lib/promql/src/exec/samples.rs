@@ -83,33 +83,31 @@ impl Samples {
             }
         }
     }
+}
 
-    /// Leaves only count and sum of histograms; what their buckets tell of resets becomes a hint.
-    pub(crate) fn drop_buckets(&mut self) {
-        let mut prev: Option<Arc<FloatHistogram>> = None;
-        for h in &mut self.hv {
-            let whole = Arc::clone(h);
-            let hint = match (&prev, whole.counter_reset_hint) {
-                (Some(p), CounterResetHint::Unknown) if whole.detect_reset(p) => {
-                    CounterResetHint::Reset
-                }
-                (Some(_), CounterResetHint::Unknown) => CounterResetHint::NotReset,
-                (_, known) => known,
-            };
-            *h = Arc::new(FloatHistogram {
-                counter_reset_hint: hint,
-                schema: whole.schema,
-                count: whole.count,
-                sum: whole.sum,
-                ..FloatHistogram::default()
-            });
+/// Leaves only count and sum of histograms; what their buckets tell of resets becomes a hint.
+pub(crate) fn drop_buckets<'a>(all: impl Iterator<Item = &'a mut Arc<FloatHistogram>>) {
+    let mut prev: Option<Arc<FloatHistogram>> = None;
+    for h in all {
+        let whole = Arc::clone(h);
+        let hint = match (&prev, whole.counter_reset_hint) {
+            (Some(p), CounterResetHint::Unknown) if whole.detect_reset(p) => {
+                CounterResetHint::Reset
+            }
+            (Some(_), CounterResetHint::Unknown) => CounterResetHint::NotReset,
+            (_, known) => known,
+        };
+        let sum = whole.sum;
+        *h = Arc::new(FloatHistogram {
+            counter_reset_hint: hint,
+            schema: whole.schema,
+            count: whole.count,
+            sum,
+            ..FloatHistogram::default()
+        });
+        if !is_stale(sum) {
             prev = Some(whole);
         }
-    }
-
-    pub(crate) fn bytes(&self) -> u64 {
-        ((self.ft.capacity() + self.fv.capacity() + self.fst.capacity()) * 8
-            + (self.ht.capacity() + self.hv.capacity() + self.hst.capacity()) * 8) as u64
     }
 }
 

@@ -267,7 +267,13 @@ impl Builder<'_> {
         let range = self.reach(place.grid, at, offset_ms, before, after);
         let hints = SelectHints { range_ms: 0, ..self.hints(place) };
         let select = self.add_select(SelectRequest { matchers, range, hints });
-        let op = Op::Select(Selection { select, at, offset_ms, read });
+        let op = Op::Select(Selection {
+            select,
+            at,
+            offset_ms,
+            read,
+            stats_only: place.stats_only == Some(true),
+        });
         Ok(self.push(op, v.span, ValueType::Vector, place))
     }
 

@@ -52,7 +52,7 @@ fn count_values_label(value: &[u8]) -> Result<String, QueryError> {
     match std::str::from_utf8(value) {
         Ok(s) if !s.is_empty() => Ok(s.to_owned()),
         _ => {
-            let shown = crate::annotations::quote(&String::from_utf8_lossy(value));
+            let shown = periplus_model::float::Quoted(value);
             Err(QueryError::execution(format!("invalid label name {shown}")))
         }
     }

@@ -68,6 +68,22 @@ impl Builder<'_> {
         }
     }
 
+    /// An argument that has to name a label: not empty, and UTF-8.
+    fn label_name(&self, c: &Call, i: usize, what: &str) -> Result<String, QueryError> {
+        let Some(Expr::String(s)) = c.args.get(i).map(unwrap_parens) else {
+            return self.text(c, i);
+        };
+        match std::str::from_utf8(&s.value) {
+            Ok(name) if !name.is_empty() => Ok(name.to_owned()),
+            _ => {
+                let shown = String::from_utf8_lossy(&s.value);
+                let func = c.func.name;
+                let text = format!("invalid {what} label name in {func}(): {shown}");
+                Err(QueryError::execution(text))
+            }
+        }
+    }
+
     fn scalar_call(&mut self, c: &Call, place: &Place) -> Result<NodeId, QueryError> {
         let grid = self.spec.grid;
         let number = |v: f64| Op::Number(v);
@@ -92,7 +108,7 @@ impl Builder<'_> {
 
     fn label_call(&mut self, c: &Call, place: &Place) -> Result<NodeId, QueryError> {
         let child = self.arg(c, 0, place)?;
-        let dst = self.text(c, 1)?;
+        let dst = self.label_name(c, 1, "destination")?;
         let op = if c.func.name == "label_replace" {
             let regex = self.text(c, 4)?;
             Op::LabelReplace {
@@ -103,20 +119,10 @@ impl Builder<'_> {
                 regex,
             }
         } else {
-            let src = (3..c.args.len()).map(|i| self.text(c, i)).collect::<Result<Vec<_>, _>>()?;
-            if let Some(bad) = src.iter().find(|s| s.is_empty()) {
-                let text = format!("invalid source label name in label_join(): {bad}");
-                return Err(QueryError::execution(text));
-            }
+            let name = |i| self.label_name(c, i, "source");
+            let src = (3..c.args.len()).map(name).collect::<Result<Vec<_>, _>>()?;
             Op::LabelJoin { child, dst, separator: self.text(c, 2)?, src }
         };
-        if let Op::LabelReplace { dst, .. } | Op::LabelJoin { dst, .. } = &op
-            && dst.is_empty()
-        {
-            let name = c.func.name;
-            let text = format!("invalid destination label name in {name}(): {dst}");
-            return Err(QueryError::execution(text));
-        }
         Ok(self.push(op, c.span, ValueType::Vector, place))
     }
 
