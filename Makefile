@@ -22,8 +22,7 @@ test:
 
 bench:
 	@script/setup test
-	$(CARGO) build --locked --release --bin periplus
-	script/bench $(ARGS)
+	$(CARGO) bench --locked -p periplus --bench fleet -- $(ARGS)
 
 lint:
 	@script/setup lint

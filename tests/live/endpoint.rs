@@ -1,7 +1,7 @@
 //! Endpoints that misbehave: between a query and a sidecar, or in a sidecar's stead.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -56,9 +56,16 @@ pub(crate) struct Proxy {
     /// Bytes of answers passed on since it was told to stall.
     passed: Arc<AtomicUsize>,
     limit: Arc<AtomicUsize>,
+    /// Bytes of answers passed on in all.
+    answered: Arc<AtomicU64>,
 }
 
 impl Proxy {
+    /// Bytes of answers passed on so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::SeqCst)
+    }
+
     /// Starts one in front of `target`.
     pub(crate) async fn start(target: &str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
@@ -67,6 +74,7 @@ impl Proxy {
             stalls: Arc::default(),
             passed: Arc::default(),
             limit: Arc::default(),
+            answered: Arc::default(),
         };
         let (proxy, target) = (this.clone(), target.to_owned());
         tokio::spawn(async move {
@@ -94,7 +102,7 @@ impl Proxy {
         let (mut from_server, mut to_server) = server.into_split();
         let up = async { tokio::io::copy(&mut from_client, &mut to_server).await.map(drop) };
         let down = async {
-            let mut buffer = [0; 512];
+            let mut buffer = [0; 8192];
             loop {
                 let n = from_server.read(&mut buffer).await?;
                 if n == 0 {
@@ -102,10 +110,13 @@ impl Proxy {
                 }
                 if self.stalls.load(Ordering::SeqCst) {
                     let before = self.passed.fetch_add(n, Ordering::SeqCst);
-                    if before + n > self.limit.load(Ordering::SeqCst) {
+                    let limit = self.limit.load(Ordering::SeqCst);
+                    if before + n > limit {
+                        to_client.write_all(&buffer[..limit.saturating_sub(before)]).await?;
                         std::future::pending::<()>().await;
                     }
                 }
+                self.answered.fetch_add(n as u64, Ordering::SeqCst);
                 to_client.write_all(&buffer[..n]).await?;
             }
         };
