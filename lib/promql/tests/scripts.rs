@@ -59,3 +59,75 @@ fn prometheus_scripts_hold() {
     }
     hold(dir);
 }
+
+/// Every function is called, and every operator and aggregation used, in some own script.
+#[test]
+fn own_scripts_cover_the_language() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let texts: Vec<String> =
+        scripts_in(&dir).iter().map(|p| fs::read_to_string(p).unwrap()).collect();
+    let queries: Vec<&str> = texts
+        .iter()
+        .flat_map(|t| t.lines())
+        .filter(|l| l.trim_start().starts_with("eval"))
+        .collect();
+    let used = |what: &str| queries.iter().any(|q| q.contains(what));
+    let functions = periplus_promql::parse::functions::FUNCTIONS.iter().map(|f| f.name);
+    let mut missing: Vec<String> = functions.map(|f| format!("{f}(")).collect();
+    let words = [
+        " + ",
+        " - ",
+        " * ",
+        " / ",
+        " % ",
+        " ^ ",
+        " atan2 ",
+        " == ",
+        " != ",
+        " <= ",
+        " < ",
+        " >= ",
+        " > ",
+        " and ",
+        " or ",
+        " unless ",
+        " </ ",
+        " >/ ",
+        " bool ",
+        " on (",
+        " ignoring (",
+        "group_left",
+        "group_right",
+        "fill (",
+        "fill_left",
+        "fill_right",
+        "sum ",
+        "avg ",
+        "count ",
+        "min ",
+        "max ",
+        "group ",
+        "stddev ",
+        "stdvar ",
+        "topk ",
+        "bottomk",
+        "count_values",
+        "quantile ",
+        "limitk",
+        "limit_ratio",
+        " by (",
+        " without (",
+        " offset ",
+        " @ ",
+        "start()",
+        "end()",
+        "step()",
+        "range()",
+        "anchored",
+        "smoothed",
+        ":",
+    ];
+    missing.extend(words.iter().map(|w| (*w).to_owned()));
+    missing.retain(|what| !used(what));
+    assert!(missing.is_empty(), "no own script uses {missing:?}");
+}
