@@ -105,8 +105,8 @@ impl Matcher {
         Ok(Self { name, op, value, test })
     }
 
-    /// As [`Matcher::new`], of a value that may not be UTF-8: nothing is equal to such a value,
-    /// and a regular expression can't hold it.
+    /// As [`Matcher::new`], of a value that may not be UTF-8: nothing is equal to such a value, and
+    /// a regular expression can only hold it in a plain list of values.
     ///
     /// # Errors
     /// As [`Matcher::new`].
@@ -121,10 +121,12 @@ impl Matcher {
                 let value = String::from_utf8_lossy(value).into_owned().into();
                 Ok(Self { name: name.into(), op, value, test: Test::Never })
             }
-            Err(_) => match re2::check(value) {
-                Err(e) => Err(e.into()),
-                Ok(_) => Self::new(name, op, String::from_utf8_lossy(value)),
-            },
+            Err(_) => {
+                re2::check(value)?;
+                let test = Test::Regex(Shape::list(value));
+                let value = String::from_utf8_lossy(value).into_owned().into();
+                Ok(Self { name: name.into(), op, value, test })
+            }
         }
     }
 
@@ -289,7 +291,9 @@ mod tests {
         assert!(!m(MatchOp::Equal).unwrap().matches("a\u{fffd}"));
         assert!(m(MatchOp::NotEqual).unwrap().matches("a\u{fffd}"));
         assert_eq!(m(MatchOp::Equal).unwrap().literal_values(), Some(vec![]));
-        assert!(m(MatchOp::Regex).is_err());
+        assert!(!m(MatchOp::Regex).unwrap().matches("a\u{fffd}"));
+        assert!(Matcher::from_bytes("l", MatchOp::Regex, b"\xff|b").unwrap().matches("b"));
+        assert!(Matcher::from_bytes("l", MatchOp::Regex, b"\xff.*").is_err());
     }
 
     #[test]

@@ -39,7 +39,17 @@ pub struct Re2Error {
 /// # Errors
 /// What Go refuses, in its words.
 pub fn check(pattern: &[u8]) -> Result<Facts, Re2Error> {
+    if is_plain(pattern) {
+        let matches_empty = pattern.split(|b| *b == b'|').any(<[u8]>::is_empty);
+        return Ok(Facts { matches_empty });
+    }
     read(pattern).map(|(facts, _)| facts)
+}
+
+/// Whether an expression is a plain list of values. Such a list is not parsed by Prometheus, and
+/// so may hold what is not UTF-8.
+pub(crate) fn is_plain(pattern: &[u8]) -> bool {
+    !pattern.iter().any(|b| b"\\.+*?()[]{}^$".contains(b))
 }
 
 /// The expression in the regex crate's syntax, unanchored; `.` matches newlines, as Prometheus

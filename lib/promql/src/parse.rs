@@ -1,5 +1,6 @@
 //! Text to tree: [`parse`] reads a query as Prometheus 3.14 does with every experimental option
 //! on, and the tree prints itself as Prometheus prints it.
+pub mod arbitrary;
 pub mod ast;
 mod check;
 mod error;
@@ -22,15 +23,20 @@ use periplus_model::Labels;
 /// The longest query accepted, in bytes.
 pub const QUERY_BYTES_MAX: usize = 1 << 20;
 
-/// The highest tree accepted: how many nodes may lie between the root and a leaf, and how deep
-/// parentheses may nest. Recursion over a tree that [`parse`] returned is bounded by it.
+/// The highest tree accepted: how many nodes may lie above each other, as the terms of
+/// `a + b + c …` do. Recursion over a tree that [`parse`] returned is bounded by it.
 pub const HEIGHT_MAX: usize = 512;
+
+/// How deep parentheses, calls, signs and powers may stand in each other. Lower than
+/// [`HEIGHT_MAX`], because the parser itself needs a stack for these.
+pub const NESTING_MAX: usize = 128;
 
 /// Reads a query and checks its types.
 ///
 /// # Errors
 /// What Prometheus refuses, with its words and position; also a query longer than
-/// [`QUERY_BYTES_MAX`] or a tree higher than [`HEIGHT_MAX`].
+/// [`QUERY_BYTES_MAX`], a tree higher than [`HEIGHT_MAX`] or nested deeper than
+/// [`NESTING_MAX`].
 pub fn parse(query: &str) -> Result<Expr, ParseError> {
     read(query, grammar::Parser::query)
 }

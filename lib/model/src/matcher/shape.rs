@@ -37,8 +37,8 @@ pub(super) enum Shape {
 
 impl Shape {
     pub(super) fn compile(pattern: &str) -> Result<Self, MatcherError> {
-        if !pattern.contains(|c| "\\.+*?()[]{}^$".contains(c)) {
-            return Ok(Self::one_of(pattern.split('|').map(Box::from).collect()));
+        if re2::is_plain(pattern.as_bytes()) {
+            return Ok(Self::list(pattern.as_bytes()));
         }
         if pattern.len() > Matcher::REGEX_BYTES_MAX {
             return Err(MatcherError::RegexTooLong {
@@ -65,6 +65,12 @@ impl Shape {
         let edge = |part: Option<&Hir>| part.and_then(literal).unwrap_or("").into();
         let (prefix, suffix) = (edge(parts.first()), edge(parts.last()));
         Ok(Self::Automaton { regex, prefix, suffix })
+    }
+
+    /// A plain list of values; those that are not UTF-8 are left out.
+    pub(super) fn list(pattern: &[u8]) -> Self {
+        let values = pattern.split(|b| *b == b'|').filter_map(|v| std::str::from_utf8(v).ok());
+        Self::one_of(values.map(Box::from).collect())
     }
 
     fn one_of(mut values: Vec<Box<str>>) -> Self {

@@ -17,7 +17,6 @@ mod selector;
 
 use periplus_model::Labels;
 
-use super::HEIGHT_MAX;
 use super::ast::{
     BinaryOp, Expr, NumberLiteral, ParenExpr, Span, StringLiteral, UnaryExpr, ValueType,
     VectorSelector,
@@ -26,6 +25,7 @@ use super::check::{Checked, Checker, Tree};
 use super::error::Problem;
 use super::lexer::{Lexer, parse_number, unquote};
 use super::token::{Keyword, Kind, Token};
+use super::{HEIGHT_MAX, NESTING_MAX};
 
 pub(super) type Parsed<T> = Result<T, Stop>;
 
@@ -172,13 +172,11 @@ impl<'q> Parser<'q> {
         }
     }
 
-    /// Refuses what is higher or deeper than [`HEIGHT_MAX`].
+    /// Refuses what is higher than [`HEIGHT_MAX`].
     fn bounded(&self, height: usize, span: Span) -> Parsed<usize> {
         if height > HEIGHT_MAX {
-            return self.fail(
-                span,
-                format!("expression is nested deeper than the limit of {HEIGHT_MAX} levels"),
-            );
+            let message = format!("expression has more than the limit of {HEIGHT_MAX} levels");
+            return self.fail(span, message);
         }
         Ok(height)
     }
@@ -206,7 +204,11 @@ impl<'q> Parser<'q> {
 
     /// Runs `read` one level deeper.
     fn deeper<T>(&mut self, read: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
-        self.depth = self.bounded(self.depth + 1, self.token.span())?;
+        if self.depth == NESTING_MAX {
+            let message = format!("expression is nested deeper than the limit of {NESTING_MAX}");
+            return self.fail(self.token.span(), message);
+        }
+        self.depth += 1;
         let result = read(self);
         self.depth -= 1;
         result
