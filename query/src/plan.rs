@@ -30,8 +30,8 @@ pub use part_set::PartSet;
 use periplus_model::{Labels, METRIC_NAME, Matcher};
 use periplus_promql::parse::ast::{AggregateOp, Expr, LabelMatcher, Span};
 use periplus_promql::partial::PartialKind;
-pub use slice::{Slice, Target, slices, sub_grid};
 pub(crate) use slice::grid_range;
+pub use slice::{Slice, Target, slices, sub_grid};
 pub use window::Clock;
 
 /// A subtree that others answer.
@@ -110,6 +110,29 @@ pub fn plan(expr: &Expr, text: &str, fleet: &Fleet) -> Plan {
     let mut cutter = push::Cutter::new(text);
     let residual = cutter.cut(expr, &node, true);
     Plan { residual, fragments: cutter.fragments, kept: cutter.kept }
+}
+
+/// Plans an aggregation whose partial state is asked for: like [`plan`], but the outermost
+/// aggregation is a partial fragment even where its groups lie within parts, or else stays here.
+#[must_use]
+pub fn partial(expr: &Expr, text: &str, fleet: &Fleet) -> Plan {
+    let node = class::Classifier::new(fleet).classify(expr);
+    let mut cutter = push::Cutter::new(text);
+    let residual = cutter.cut_partial(expr, &node);
+    Plan { residual, fragments: cutter.fragments, kept: cutter.kept }
+}
+
+impl Plan {
+    /// The fragment that is the whole query, when its partial state is what endpoints are asked for.
+    #[must_use]
+    pub fn root_partial(&self) -> Option<&Fragment> {
+        let mut e = &self.residual;
+        while let Expr::Paren(p) = e {
+            e = &p.expr;
+        }
+        let Expr::Leaf(leaf) = e else { return None };
+        self.fragments.iter().find(|f| f.id == leaf.id && f.partial.is_some())
+    }
 }
 
 /// The parts in which a series that satisfies `matchers` may be.

@@ -48,13 +48,7 @@ fn has_fill(m: &VectorMatching) -> bool {
 
 /// Series of both operands are matched only within their part when what they are matched by tells
 /// parts apart on both sides.
-fn vectors(
-    apart: &Apart<'_>,
-    op: BinaryOp,
-    m: &VectorMatching,
-    l: Side<'_>,
-    r: Side<'_>,
-) -> Class {
+fn vectors(apart: &Apart<'_>, op: BinaryOp, m: &VectorMatching, l: Side<'_>, r: Side<'_>) -> Class {
     let (both, either) = (l.parts.intersect(r.parts), l.parts.union(r.parts));
     let by = matched_names(apart, m) & l.keep & r.keep;
     if !apart.told_apart(by, &either) {

@@ -40,6 +40,24 @@ impl<'a> Cutter<'a> {
         }
     }
 
+    /// `e`, an aggregation in parentheses or not, as a partial leaf if what it aggregates is closed;
+    /// else the aggregation stays, over leaves.
+    pub(super) fn cut_partial(&mut self, e: &Expr, node: &Node) -> Expr {
+        match (e, node.kids.first()) {
+            (Expr::Paren(p), Some(inner)) => self.cut_partial(&p.expr, inner),
+            (Expr::Aggregate(a), Some(inner)) => {
+                let constant = node.kids.iter().skip(1).all(|k| k.class == Class::Constant);
+                match (&inner.class, super::class::partial_kind(a)) {
+                    (Class::Closed { parts, .. }, Some(kind)) if constant => {
+                        self.leaf(e, Some(kind), parts)
+                    }
+                    _ => self.below(e, node, false),
+                }
+            }
+            _ => self.below(e, node, false),
+        }
+    }
+
     fn below(&mut self, e: &Expr, node: &Node, root: bool) -> Expr {
         let mut kids = node.kids.iter();
         let mut cut = |this: &mut Self, e: &mut Expr, root: bool| {
@@ -115,7 +133,9 @@ fn ordered_partial(e: &Expr, node: &Node) -> Option<PartialKind> {
         (Expr::Paren(p), Some(inner)) => ordered_partial(&p.expr, inner),
         (Expr::Aggregate(a), Some(inner)) if matches!(inner.class, Class::Closed { .. }) => {
             match super::class::partial_kind(a) {
-                Some(kind) if matches!(a.op, AggregateOp::Topk | AggregateOp::Bottomk) => Some(kind),
+                Some(kind) if matches!(a.op, AggregateOp::Topk | AggregateOp::Bottomk) => {
+                    Some(kind)
+                }
                 _ => None,
             }
         }

@@ -1,0 +1,152 @@
+//! Prometheus's HTTP API over the fleet.
+//!
+//! A request's way: [`params`] reads address and form, [`time`] the forms of times; `query` and `labels`
+//! hold the endpoints that ask the fleet, `status` those that tell of this process; [`json`] writes answers
+//! from columns, [`error`] what went wrong. Bodies, concurrency and waiting are bounded here.
+
+pub mod error;
+pub mod json;
+mod labels;
+pub mod params;
+mod query;
+mod respond;
+mod status;
+pub mod time;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::Method;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::get;
+use tokio::sync::Semaphore;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
+
+use crate::answer::Answerer;
+use crate::metrics::Metrics;
+
+/// What holds when a request does not say.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    /// The longest a query may take, whatever it asks for.
+    pub timeout: Duration,
+    /// How long a sample is looked back for, in milliseconds.
+    pub lookback_ms: i64,
+    /// Labels that tell replicas apart.
+    pub replica_labels: Vec<String>,
+    /// Whether partial answers are errors.
+    pub strict: bool,
+    /// Whether metric names are dropped late.
+    pub delayed_name_removal: bool,
+}
+
+/// What all requests share.
+#[derive(Clone)]
+pub struct Api {
+    /// Answers questions.
+    pub answerer: Answerer,
+    /// What holds when a request does not say.
+    pub defaults: Defaults,
+    /// Settings as they are shown, secrets left out.
+    pub flags: Arc<Vec<(String, String)>>,
+    /// When this process began, Unix milliseconds.
+    pub started_ms: i64,
+    /// Requests that are worked on at once; more wait, and then are refused.
+    pub places: Arc<Semaphore>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// The largest body accepted, in bytes: a form with the longest query, every byte escaped.
+const BODY_BYTES_MAX: usize = 4 << 20;
+/// How long a request waits for a place.
+const PLACE_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Api {
+    /// The routes.
+    #[must_use]
+    pub fn router(self) -> Router {
+        let v1 = Router::new()
+            .route("/query", get(query::instant).post(query::instant))
+            .route("/query_range", get(query::range).post(query::range))
+            .route("/format_query", get(query::format).post(query::format))
+            .route("/query_explain", get(query::explain).post(query::explain))
+            .route("/series", get(labels::series).post(labels::series))
+            .route("/labels", get(labels::names).post(labels::names))
+            .route("/label/{name}/values", get(labels::values))
+            .route("/endpoints", get(status::endpoints))
+            .route("/stores", get(status::endpoints))
+            .route("/status/buildinfo", get(status::build))
+            .route("/status/runtimeinfo", get(status::runtime))
+            .route("/status/flags", get(status::flags))
+            .route("/status/config", get(status::config))
+            .route("/features", get(status::features));
+        Router::new()
+            .nest("/api/v1", v1)
+            .route("/", get(status::front))
+            .route("/-/healthy", get(status::healthy))
+            .route("/-/ready", get(status::ready))
+            .fallback(status::nothing_here)
+            .layer(from_fn_with_state(self.clone(), bounded))
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .layer(CompressionLayer::new().gzip(true).compress_when(SizeAbove::new(1024)))
+            .with_state(self)
+    }
+}
+
+/// Counts a request and gives it a place.
+async fn bounded(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let route = request
+        .extensions()
+        .get::<axum::extract::MatchedPath>()
+        .map_or("other", |m| known_route(m.as_str()));
+    let begun = std::time::Instant::now();
+    let waits = request.method() != Method::OPTIONS && !matches!(route, "other" | "/-/ready");
+    let place = match waits {
+        false => None,
+        true => {
+            let place = Arc::clone(&api.places).acquire_owned();
+            match tokio::time::timeout(PLACE_PATIENCE, place).await {
+                Ok(Ok(place)) => Some(place),
+                _ => {
+                    let text = "too many requests at once; try again later";
+                    let mut e = error::ApiError::bad_data(text);
+                    (e.kind, e.status) = ("unavailable", http::StatusCode::SERVICE_UNAVAILABLE);
+                    return e.respond();
+                }
+            }
+        }
+    };
+    let response = next.run(request).await;
+    api.metrics.request(route, response.status().as_u16(), begun.elapsed());
+    drop(place);
+    response
+}
+
+/// Only routes that exist become label values of metrics.
+fn known_route(route: &str) -> &'static str {
+    const ROUTES: &[&str] = &[
+        "/",
+        "/-/healthy",
+        "/-/ready",
+        "/api/v1/query",
+        "/api/v1/query_range",
+        "/api/v1/format_query",
+        "/api/v1/query_explain",
+        "/api/v1/series",
+        "/api/v1/labels",
+        "/api/v1/label/{name}/values",
+        "/api/v1/endpoints",
+        "/api/v1/stores",
+        "/api/v1/status/buildinfo",
+        "/api/v1/status/runtimeinfo",
+        "/api/v1/status/flags",
+        "/api/v1/status/config",
+        "/api/v1/features",
+    ];
+    ROUTES.iter().find(|r| **r == route).copied().unwrap_or("other")
+}

@@ -1,0 +1,379 @@
+//! Prometheus's JSON, byte for byte, written straight from columns.
+//!
+//! Two things differ from what a general serializer does: strings inside of metrics are escaped as
+//! little as JSON asks for while all others escape `<`, `>` and `&` too, and numbers are strings. The
+//! timestamps of a grid are written once and copied for every series.
+
+use bytes::Bytes;
+use periplus_model::float::format_json;
+use periplus_model::{FloatHistogram, Labels, SampleBuffer};
+use periplus_promql::value::{StepGrid, StepMatrix, StepSeries, Value};
+
+/// Appends JSON to a buffer.
+#[derive(Debug, Default)]
+pub struct Writer {
+    out: Vec<u8>,
+}
+
+impl Writer {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { out: Vec::with_capacity(1024) }
+    }
+
+    /// What was written.
+    #[must_use]
+    pub fn finish(self) -> Bytes {
+        Bytes::from(self.out)
+    }
+
+    /// Bytes written and not yet taken.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether nothing is waiting.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// Takes what was written so far, to send it on.
+    #[must_use]
+    pub fn take(&mut self) -> Bytes {
+        let room = self.out.capacity();
+        Bytes::from(std::mem::replace(&mut self.out, Vec::with_capacity(room)))
+    }
+
+    /// Bytes as they are.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// An integer.
+    pub fn integer(&mut self, n: i64) {
+        self.raw(itoa::Buffer::new().format(n).as_bytes());
+    }
+
+    /// A string outside of metrics.
+    pub fn string(&mut self, s: &str) {
+        self.quoted(s, true);
+    }
+
+    /// A string of a metric.
+    pub fn label(&mut self, s: &str) {
+        self.quoted(s, false);
+    }
+
+    fn quoted(&mut self, s: &str, html: bool) {
+        self.out.push(b'"');
+        let bytes = s.as_bytes();
+        let mut from = 0;
+        for (i, b) in bytes.iter().enumerate() {
+            let separator = html && *b == 0xe2 && is_line_separator(bytes, i);
+            let plain = *b >= 0x20
+                && !matches!(*b, b'"' | b'\\')
+                && !(html && matches!(*b, b'<' | b'>' | b'&'))
+                && !separator;
+            if plain {
+                continue;
+            }
+            self.out.extend_from_slice(bytes.get(from..i).unwrap_or_default());
+            from = i + 1;
+            match *b {
+                b'"' | b'\\' => self.out.extend_from_slice(&[b'\\', *b]),
+                b'\n' => self.raw(b"\\n"),
+                b'\r' => self.raw(b"\\r"),
+                b'\t' => self.raw(b"\\t"),
+                _ if separator => {
+                    self.raw(b"\\u202");
+                    self.out.push(if bytes.get(i + 2) == Some(&0xa8) { b'8' } else { b'9' });
+                    from = i + 3;
+                }
+                control => {
+                    let hex = |n: u8| if n < 10 { b'0' + n } else { b'a' + n - 10 };
+                    self.raw(b"\\u00");
+                    self.out.extend_from_slice(&[hex(control >> 4), hex(control & 15)]);
+                }
+            }
+        }
+        self.out.extend_from_slice(bytes.get(from..).unwrap_or_default());
+        self.out.push(b'"');
+    }
+
+    /// A list of strings.
+    pub fn strings<S: AsRef<str>>(&mut self, all: &[S]) {
+        self.out.push(b'[');
+        for (i, s) in all.iter().enumerate() {
+            if i > 0 {
+                self.out.push(b',');
+            }
+            self.string(s.as_ref());
+        }
+        self.out.push(b']');
+    }
+
+    /// A label set.
+    pub fn labels(&mut self, labels: &Labels) {
+        self.out.push(b'{');
+        for (i, (n, v)) in labels.iter().enumerate() {
+            if i > 0 {
+                self.out.push(b',');
+            }
+            self.label(n);
+            self.out.push(b':');
+            self.label(v);
+        }
+        self.out.push(b'}');
+    }
+
+    /// Milliseconds as seconds with three decimals, or none.
+    pub fn timestamp(&mut self, t_ms: i64) {
+        if t_ms < 0 {
+            self.out.push(b'-');
+        }
+        let t = t_ms.unsigned_abs();
+        self.raw(itoa::Buffer::new().format(t / 1000).as_bytes());
+        let ms = (t % 1000) as u16;
+        if ms != 0 {
+            let digit = |n: u16| b'0' + (n % 10) as u8;
+            self.out.extend_from_slice(&[b'.', digit(ms / 100), digit(ms / 10), digit(ms)]);
+        }
+    }
+
+    /// A sample value, quoted.
+    pub fn value(&mut self, v: f64) {
+        self.out.push(b'"');
+        let magnitude = v.abs();
+        if v.fract() == 0.0 && magnitude < 1e15 && (v != 0.0 || v.is_sign_positive()) {
+            self.raw(itoa::Buffer::new().format(v as i64).as_bytes());
+        } else if (1e-5..1e15).contains(&magnitude) {
+            self.raw(ryu::Buffer::new().format_finite(v).as_bytes());
+        } else {
+            self.raw(format_json(v).as_bytes());
+        }
+        self.out.push(b'"');
+    }
+
+    fn histogram(&mut self, h: &FloatHistogram) {
+        self.raw(b"{\"count\":");
+        self.value(h.count);
+        self.raw(b",\"sum\":");
+        self.value(h.sum);
+        let mut first = true;
+        for b in h.iter_all().filter(|b| b.count != 0.0) {
+            self.raw(if first { b",\"buckets\":[[" } else { b",[" });
+            first = false;
+            self.out.push(match (b.lower_inclusive, b.upper_inclusive) {
+                (false, true) => b'0',
+                (true, false) => b'1',
+                (false, false) => b'2',
+                (true, true) => b'3',
+            });
+            for v in [b.lower, b.upper, b.count] {
+                self.out.push(b',');
+                self.value(v);
+            }
+            self.out.push(b']');
+        }
+        if !first {
+            self.out.push(b']');
+        }
+        self.out.push(b'}');
+    }
+
+    /// A series of an instant vector.
+    fn instant(&mut self, s: &StepSeries, t_ms: i64) {
+        self.raw(b"{\"metric\":");
+        self.labels(&s.labels);
+        let histogram = s.histogram_at(0);
+        let field: &[u8] = match histogram {
+            Some(_) => b",\"histogram\":[",
+            None => b",\"value\":[",
+        };
+        self.raw(field);
+        self.timestamp(t_ms);
+        self.out.push(b',');
+        match histogram {
+            Some(h) => self.histogram(h),
+            None => self.value(s.values.first().copied().unwrap_or(f64::NAN)),
+        }
+        self.raw(b"]}");
+    }
+
+    fn range(&mut self, s: &StepSeries, times: &StepTimes) {
+        self.raw(b"{\"metric\":");
+        self.labels(&s.labels);
+        let mut histograms = s.histograms.iter().map(|(step, _)| *step as usize).peekable();
+        let mut first = true;
+        for i in s.present.ones() {
+            if histograms.next_if_eq(&i).is_some() {
+                continue;
+            }
+            self.raw(if first { b",\"values\":[" } else { b"," });
+            first = false;
+            self.raw(times.of(i));
+            self.value(s.values.get(i).copied().unwrap_or(f64::NAN));
+            self.out.push(b']');
+        }
+        if !first {
+            self.out.push(b']');
+        }
+        let mut first = true;
+        for (step, h) in &s.histograms {
+            self.raw(if first { b",\"histograms\":[" } else { b"," });
+            first = false;
+            self.raw(times.of(*step as usize));
+            self.histogram(h);
+            self.out.push(b']');
+        }
+        if !first {
+            self.out.push(b']');
+        }
+        self.out.push(b'}');
+    }
+
+    fn samples(&mut self, labels: &Labels, samples: &SampleBuffer) {
+        self.raw(b"{\"metric\":");
+        self.labels(labels);
+        for histograms in [false, true] {
+            let mut first = true;
+            for (i, t) in samples.ts.iter().enumerate() {
+                let h = samples.histogram_at(i);
+                if h.is_some() != histograms {
+                    continue;
+                }
+                let field: &[u8] = match (first, histograms) {
+                    (true, false) => b",\"values\":[[",
+                    (true, true) => b",\"histograms\":[[",
+                    (false, _) => b",[",
+                };
+                self.raw(field);
+                first = false;
+                self.timestamp(*t);
+                self.out.push(b',');
+                match h {
+                    Some(h) => self.histogram(h),
+                    None => self.value(samples.values.get(i).copied().unwrap_or(f64::NAN)),
+                }
+                self.out.push(b']');
+            }
+            if !first {
+                self.out.push(b']');
+            }
+        }
+        self.out.push(b'}');
+    }
+}
+
+fn is_line_separator(bytes: &[u8], i: usize) -> bool {
+    matches!(bytes.get(i..i + 3), Some([0xe2, 0x80, 0xa8 | 0xa9]))
+}
+
+/// `[t,` for every step of a grid.
+struct StepTimes {
+    text: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl StepTimes {
+    fn new(grid: StepGrid) -> Self {
+        let mut w = Writer::new();
+        let mut ends = Vec::with_capacity(grid.steps().min(1 << 20));
+        for i in 0..grid.steps() {
+            w.raw(b"[");
+            w.timestamp(grid.time(i));
+            w.raw(b",");
+            ends.push(w.len() as u32);
+        }
+        Self { text: w.out, ends }
+    }
+
+    fn of(&self, i: usize) -> &[u8] {
+        let from = match i.checked_sub(1) {
+            None => 0,
+            Some(before) => self.ends.get(before).copied().unwrap_or(0) as usize,
+        };
+        let to = self.ends.get(i).copied().unwrap_or(0) as usize;
+        self.text.get(from..to).unwrap_or_default()
+    }
+}
+
+/// Writes `"resultType":…,"result":…`; `full` is called after every series, to take what was written.
+/// For an instant query `instant` is its time.
+pub fn result(
+    w: &mut Writer,
+    value: &Value,
+    instant: Option<i64>,
+    mut full: impl FnMut(&mut Writer),
+) {
+    match value {
+        Value::Scalar { grid, values } if instant.is_some() => {
+            w.raw(b"\"resultType\":\"scalar\",\"result\":[");
+            w.timestamp(grid.start_ms);
+            w.raw(b",");
+            w.value(values.first().copied().unwrap_or(f64::NAN));
+            w.raw(b"]");
+        }
+        // A range query of a scalar is a series without labels.
+        Value::Scalar { grid, values } => {
+            let series = vec![StepSeries {
+                labels: Labels::empty(),
+                values: values.clone(),
+                present: periplus_promql::value::Bitmap::new(grid.steps(), true),
+                histograms: Vec::new(),
+            }];
+            matrix(w, &StepMatrix { grid: *grid, series }, full);
+        }
+        Value::String(text) => {
+            w.raw(b"\"resultType\":\"string\",\"result\":[");
+            w.timestamp(instant.unwrap_or(0));
+            w.raw(b",");
+            w.string(text);
+            w.raw(b"]");
+        }
+        Value::Vector(m) if instant.is_some() => {
+            w.raw(b"\"resultType\":\"vector\",\"result\":[");
+            let mut first = true;
+            for s in m.series.iter().filter(|s| s.present.get(0)) {
+                if !std::mem::take(&mut first) {
+                    w.raw(b",");
+                }
+                w.instant(s, m.grid.start_ms);
+                full(w);
+            }
+            w.raw(b"]");
+        }
+        Value::Vector(m) => matrix(w, m, full),
+        Value::Range(all) => {
+            w.raw(b"\"resultType\":\"matrix\",\"result\":[");
+            for (i, (labels, samples)) in all.iter().enumerate() {
+                if i > 0 {
+                    w.raw(b",");
+                }
+                w.samples(labels, samples);
+                full(w);
+            }
+            w.raw(b"]");
+        }
+    }
+}
+
+fn matrix(w: &mut Writer, m: &StepMatrix, mut full: impl FnMut(&mut Writer)) {
+    w.raw(b"\"resultType\":\"matrix\",\"result\":[");
+    let times = StepTimes::new(m.grid);
+    let mut first = true;
+    for s in m.series.iter().filter(|s| s.present.ones().next().is_some()) {
+        if !std::mem::take(&mut first) {
+            w.raw(b",");
+        }
+        w.range(s, &times);
+        full(w);
+    }
+    w.raw(b"]");
+}
+
+#[cfg(test)]
+mod tests;

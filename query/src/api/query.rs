@@ -1,0 +1,181 @@
+//! `query`, `query_range`, `format_query`, `query_explain`.
+
+use axum::body::{Body, Bytes};
+use axum::extract::{RawQuery, State};
+use axum::http::Response;
+use periplus_promql::annotations::{Annotation, Severity};
+use periplus_promql::parse;
+use periplus_promql::value::{StepGrid, Value};
+
+use super::error::ApiError;
+use super::json::Writer;
+use super::params::Params;
+use super::{Api, respond};
+use crate::answer::{Answered, When};
+use crate::endpoints::now_ms;
+use crate::plan::plan;
+
+/// The most steps a range query may have between its first and its last.
+const STEPS_MAX: i64 = 11_000;
+
+pub(super) async fn instant(
+    State(api): State<Api>,
+    RawQuery(address): RawQuery,
+    form: Bytes,
+) -> Response<Body> {
+    let run = async {
+        let p = Params::new(&form, address.as_deref().unwrap_or_default())?;
+        let limit = p.limit()?;
+        let t = p.time_or("time", now_ms())?;
+        answer(&api, &p, When::instant(t), limit).await
+    };
+    run.await.unwrap_or_else(|e: ApiError| e.respond())
+}
+
+pub(super) async fn range(
+    State(api): State<Api>,
+    RawQuery(address): RawQuery,
+    form: Bytes,
+) -> Response<Body> {
+    let run = async {
+        let p = Params::new(&form, address.as_deref().unwrap_or_default())?;
+        let limit = p.limit()?;
+        let grid = grid(&p)?;
+        answer(&api, &p, When::range(grid), limit).await
+    };
+    run.await.unwrap_or_else(|e: ApiError| e.respond())
+}
+
+fn grid(p: &Params) -> Result<StepGrid, ApiError> {
+    let (start_ms, end_ms) = (p.time("start")?, p.time("end")?);
+    if end_ms < start_ms {
+        let text = "end timestamp must not be before start time";
+        return Err(ApiError::parameter("end", text));
+    }
+    let step_ns = p.duration_ns("step")?;
+    if step_ns <= 0 {
+        let text = "zero or negative query resolution step widths are not accepted. Try a positive \
+                    integer";
+        return Err(ApiError::parameter("step", text));
+    }
+    let span_ns = i128::from(end_ms - start_ms) * 1_000_000;
+    if span_ns / i128::from(step_ns) > i128::from(STEPS_MAX) {
+        let text = "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the \
+                    query resolution (?step=XX)";
+        return Err(ApiError::bad_data(text));
+    }
+    Ok(StepGrid { start_ms, end_ms, step_ms: (step_ns / 1_000_000).max(1) })
+}
+
+async fn answer(
+    api: &Api,
+    p: &Params,
+    when: When,
+    limit: usize,
+) -> Result<Response<Body>, ApiError> {
+    let options = p.options(&api.defaults)?;
+    let text = p.get("query");
+    let expr = parse::parse(text).map_err(|e| ApiError::parameter("query", e))?;
+    let _running = api.metrics.running();
+    let result = api.answerer.answer(&expr, text.into(), when, &options).await;
+    let mut answered = result.map_err(|e| {
+        api.metrics.failed(e.kind.error_type());
+        ApiError::from(e)
+    })?;
+    api.metrics.answered(answered.requests, answered.missing.len());
+    if limit > 0 && truncate(&mut answered.value, limit) {
+        warn(&mut answered, "results truncated due to limit".to_owned());
+    }
+    let stats = p.get("stats");
+    if !matches!(stats, "" | "true" | "all") {
+        let text = format!(
+            "value {stats:?} for parameter \"stats\" is deprecated and will be rejected in the next \
+             major release, use \"true\" or \"all\""
+        );
+        warn(&mut answered, text);
+    }
+    let instant = when.instant.then_some(when.grid.start_ms);
+    Ok(respond::result(answered, instant, text, (!stats.is_empty()).then_some(when.grid)).await)
+}
+
+fn warn(answered: &mut Answered<Value>, text: String) {
+    answered.annotations.add(Annotation::external(Severity::Warning, text));
+}
+
+fn truncate(value: &mut Value, limit: usize) -> bool {
+    match value {
+        Value::Vector(m) => {
+            m.series.retain(|s| s.present.ones().next().is_some());
+            let more = m.series.len() > limit;
+            m.series.truncate(limit);
+            more
+        }
+        Value::Range(all) => {
+            let more = all.len() > limit;
+            all.truncate(limit);
+            more
+        }
+        Value::Scalar { .. } | Value::String(_) => false,
+    }
+}
+
+pub(super) async fn format(RawQuery(address): RawQuery, form: Bytes) -> Response<Body> {
+    let run = || {
+        let p = Params::new(&form, address.as_deref().unwrap_or_default())?;
+        let expr = parse::parse(p.get("query")).map_err(|e| ApiError::parameter("query", e))?;
+        let mut w = Writer::new();
+        w.string(&parse::pretty(&expr));
+        Ok(respond::data(w, &[], &[]))
+    };
+    run().unwrap_or_else(|e: ApiError| e.respond())
+}
+
+/// What would be asked of whom, and what stays here and why.
+pub(super) async fn explain(
+    State(api): State<Api>,
+    RawQuery(address): RawQuery,
+    form: Bytes,
+) -> Response<Body> {
+    let run = || {
+        let p = Params::new(&form, address.as_deref().unwrap_or_default())?;
+        let text = p.get("query");
+        let expr = parse::parse(text).map_err(|e| ApiError::parameter("query", e))?;
+        let snapshot = api.answerer.registry.snapshot();
+        let fleet = snapshot.fleet_with(&p.options(&api.defaults)?.replica_labels);
+        let plan = plan(&expr, text, &fleet);
+        let address = |c: &crate::plan::Candidate| {
+            snapshot.endpoints.get(c.endpoint).map_or("", |e| &e.address)
+        };
+        let pushed: Vec<serde_json::Value> = plan
+            .fragments
+            .iter()
+            .map(|f| {
+                let asked: Vec<Vec<&str>> = f
+                    .parts
+                    .iter()
+                    .filter_map(|part| fleet.parts.get(part))
+                    .map(|part| part.candidates.iter().map(address).collect())
+                    .collect();
+                serde_json::json!({
+                    "query": &*f.text,
+                    "position": f.position,
+                    "partial": f.partial.as_ref().map(|(k, _)| format!("{k:?}")),
+                    "endpoints": asked,
+                })
+            })
+            .collect();
+        let kept: Vec<serde_json::Value> = plan
+            .kept
+            .iter()
+            .map(|(span, why)| {
+                let part = text.get(span.start as usize..span.end as usize).unwrap_or_default();
+                serde_json::json!({ "query": part, "reason": why })
+            })
+            .collect();
+        let all = serde_json::json!({ "pushed": pushed, "evaluated_here": kept });
+        let mut w = Writer::new();
+        w.raw(all.to_string().as_bytes());
+        Ok(respond::data(w, &[], &[]))
+    };
+    run().unwrap_or_else(|e: ApiError| e.respond())
+}

@@ -1,0 +1,318 @@
+//! Answers a fragment: asks all its parts, slice by slice, and puts what comes together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use periplus_promql::engine::{ErrorKind, Leaves, QueryError, QuerySpec};
+use periplus_promql::partial::{PartialMatrix, merge};
+use periplus_promql::value::{StepGrid, StepMatrix, StepSeries, Value};
+use periplus_proto::fleet::{ExecuteRequest, Limits, MatchOp, Matcher, MatcherSet};
+use periplus_proto::rows::ResultRow;
+use tokio::task::JoinSet;
+
+use super::call::{CallError, execute};
+use super::{Question, wire};
+use crate::plan::{EndpointId, Fragment, PartSet, Slice, Target, grid_range, slices, sub_grid};
+use crate::series::{RawSource, Wanted};
+use crate::times::pin;
+
+/// A fragment's answer over all parts.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Series, sorted by labels.
+    Series(StepMatrix),
+    /// The merged partial states.
+    Partial(PartialMatrix),
+}
+
+/// What one slice of one part gave.
+enum Piece {
+    Rows { rows: Vec<ResultRow>, steps: Range<usize> },
+    Series { matrix: StepMatrix, steps: Range<usize> },
+    Partial { matrix: PartialMatrix, steps: Range<usize> },
+}
+
+/// Asks for `fragment` on `grid` wherever it may be.
+///
+/// # Errors
+/// An error of the query itself. Parts that nobody answers for are noted instead, or with a strict
+/// question reported as unavailable.
+pub async fn answer(
+    q: &Arc<Question>,
+    fragment: &Arc<Fragment>,
+    grid: StepGrid,
+) -> Result<Answer, QueryError> {
+    let seen = q.clock().data_range(&fragment.expr, grid_range(grid));
+    let mut tasks = JoinSet::new();
+    let here: Arc<Mutex<Here>> = Arc::default();
+    for part in fragment.parts.iter().filter(|p| q.may_have(*p, seen)) {
+        let (q, fragment, here) = (Arc::clone(q), Arc::clone(fragment), Arc::clone(&here));
+        tasks.spawn(async move { (part, ask_part(&q, &fragment, grid, part, &here).await) });
+    }
+    // In order of parts, so that sums do not depend on who was first.
+    let mut pieces: BTreeMap<usize, Vec<Piece>> = BTreeMap::new();
+    while let Some(done) = tasks.join_next().await {
+        let (part, result) =
+            done.map_err(|e| QueryError::new(ErrorKind::Internal, format!("a request: {e}")))?;
+        pieces.insert(part, result?);
+    }
+    let here = std::mem::take(&mut *here.lock());
+    let mut all: Vec<Piece> = pieces.into_values().flatten().collect();
+    for (steps, parts) in here.by_steps {
+        all.extend(evaluate_here(q, fragment, grid, steps.0..steps.1, parts).await?);
+    }
+    if q.strict && q.notes.is_partial() {
+        return Err(strict_error(q));
+    }
+    assemble(q, fragment, grid, all)
+}
+
+/// The error of a strict question with something missing.
+#[must_use]
+pub fn strict_error(q: &Question) -> QueryError {
+    let missing = q.notes.collected().missing;
+    let names: Vec<String> = missing.iter().take(10).map(crate::answer::describe).collect();
+    let more = match missing.len().saturating_sub(names.len()) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let text = format!("no complete answer: {}{more}", names.join("; "));
+    QueryError::new(ErrorKind::Unavailable, text)
+}
+
+/// Steps that have to be evaluated here, from merged series, and of which parts.
+#[derive(Default)]
+struct Here {
+    by_steps: BTreeMap<(usize, usize), BTreeSet<usize>>,
+}
+
+async fn ask_part(
+    q: &Arc<Question>,
+    fragment: &Fragment,
+    grid: StepGrid,
+    part: usize,
+    here: &Mutex<Here>,
+) -> Result<Vec<Piece>, QueryError> {
+    let Some(p) = q.fleet.parts.get(part) else { return Ok(Vec::new()) };
+    let clock = q.clock();
+    let mut failed: BTreeMap<EndpointId, String> = BTreeMap::new();
+    'again: loop {
+        let allowed = |e: EndpointId| !failed.contains_key(&e);
+        let mut pieces = Vec::new();
+        let mut local = Vec::new();
+        for Slice { steps, target } in slices(p, &fragment.expr, grid, &clock, allowed) {
+            match target {
+                Target::Series(_) => local.push((steps.start, steps.end)),
+                Target::Nobody => {
+                    let missing = match failed.iter().next_back() {
+                        Some((e, why)) => q.snapshot.missing_now(&q.fleet, part, *e, why),
+                        None => q.snapshot.missing_of_part(&q.fleet, part),
+                    };
+                    q.notes.missing(missing);
+                }
+                Target::Endpoint(e) => {
+                    let request = request(q, fragment, grid, &steps, part, e);
+                    let columns = wire::columns(fragment.partial.as_ref().map(|(k, _)| *k));
+                    match execute(q, e, &request, fragment.position, columns).await {
+                        Ok(rows) => pieces.push(Piece::Rows { rows, steps }),
+                        Err(CallError::Query(error)) => return Err(error),
+                        Err(CallError::Endpoint { reason, .. }) => {
+                            // Others may have it: divide the steps anew without this endpoint.
+                            failed.insert(e, reason);
+                            continue 'again;
+                        }
+                    }
+                }
+            }
+        }
+        let mut here = here.lock();
+        for steps in local {
+            here.by_steps.entry(steps).or_default().insert(part);
+        }
+        return Ok(pieces);
+    }
+}
+
+fn request(
+    q: &Question,
+    fragment: &Fragment,
+    grid: StepGrid,
+    steps: &Range<usize>,
+    part: usize,
+    endpoint: EndpointId,
+) -> ExecuteRequest {
+    let own = sub_grid(grid, steps);
+    let single = own.start_ms == own.end_ms;
+    let limit = |n: u64| if n == u64::MAX { 0 } else { n };
+    ExecuteRequest {
+        query: fragment.text.to_string(),
+        start_ms: own.start_ms,
+        end_ms: own.end_ms,
+        step_ms: if single { 0 } else { own.step_ms },
+        lookback_ms: q.lookback_ms,
+        partial: wire::kind_number(fragment.partial.as_ref().map(|(k, _)| *k)) as i32,
+        drop_labels: q.fleet.replica_labels.clone(),
+        streams: streams(q, part, endpoint),
+        position_offset: 0,
+        timeout_ms: 0,
+        limits: Some(Limits {
+            samples: limit(q.limits.samples),
+            series: limit(q.limits.series),
+            bytes: limit(q.limits.memory_bytes),
+        }),
+        delayed_name_removal: q.delayed_name_removal,
+        strict: q.strict,
+        dedup: !q.fleet.replica_labels.is_empty(),
+        query_start_ms: q.times.start_ms,
+        query_end_ms: q.times.end_ms,
+        query_step_ms: q.times.step_ms,
+    }
+}
+
+/// Which streams are meant, where the endpoint has others too: each by all of its external labels,
+/// and by the absence of those that others have.
+fn streams(q: &Question, part: usize, endpoint: EndpointId) -> Vec<MatcherSet> {
+    if !q.fleet.shared_endpoints.get(endpoint).copied().unwrap_or(false) {
+        return Vec::new();
+    }
+    let members = q.fleet.parts.get(part).map(|p| p.streams.as_slice()).unwrap_or_default();
+    let set = |labels: &periplus_model::Labels| MatcherSet {
+        matchers: (q.fleet.names.iter())
+            .map(|n| Matcher {
+                op: MatchOp::Equal as i32,
+                name: n.to_string(),
+                value: labels.value(n).to_owned(),
+            })
+            .collect(),
+    };
+    members.iter().filter_map(|s| q.fleet.streams.get(*s)).map(|s| set(&s.labels)).collect()
+}
+
+/// Evaluates steps of some parts from their merged series.
+async fn evaluate_here(
+    q: &Arc<Question>,
+    fragment: &Arc<Fragment>,
+    grid: StepGrid,
+    steps: Range<usize>,
+    parts: BTreeSet<usize>,
+) -> Result<Option<Piece>, QueryError> {
+    let mut wanted = PartSet::none(q.fleet.parts.len());
+    parts.into_iter().for_each(|p| wanted.insert(p));
+    let source = RawSource::new(Arc::clone(q), Wanted::Only(wanted));
+    let (q, fragment) = (Arc::clone(q), Arc::clone(fragment));
+    let work = tokio::task::spawn_blocking(move || {
+        let own = sub_grid(grid, &steps);
+        let mut spec = QuerySpec::range(pin(&fragment.expr, q.times), Arc::clone(&q.text), own);
+        spec.lookback_ms = q.lookback_ms;
+        spec.limits = q.limits.clone();
+        spec.delayed_name_removal = q.delayed_name_removal;
+        match &fragment.partial {
+            Some(_) => {
+                let done = q.engine.execute_partial(&spec, &source, &Leaves::new(), &q.cancel)?;
+                q.notes.annotate(done.annotations);
+                q.notes.cost(done.stats.total_samples, done.stats.series);
+                Ok(Some(Piece::Partial { matrix: done.partial, steps }))
+            }
+            None => {
+                let done = q.engine.execute(&spec, &source, &Leaves::new(), &q.cancel)?;
+                q.notes.annotate(done.annotations);
+                q.notes.cost(done.stats.total_samples, done.stats.series);
+                Ok(match done.value {
+                    Value::Vector(matrix) => Some(Piece::Series { matrix, steps }),
+                    _ => None,
+                })
+            }
+        }
+    });
+    work.await.map_err(|e| QueryError::new(ErrorKind::Internal, format!("evaluating: {e}")))?
+}
+
+fn assemble(
+    q: &Question,
+    fragment: &Fragment,
+    grid: StepGrid,
+    pieces: Vec<Piece>,
+) -> Result<Answer, QueryError> {
+    let n = grid.steps();
+    let Some((kind, grouping)) = &fragment.partial else {
+        let mut series: Vec<StepSeries> = Vec::new();
+        for piece in pieces {
+            let (mut rows, steps) = match piece {
+                Piece::Rows { rows, steps } => (rows, steps),
+                Piece::Series { matrix, steps } => (to_rows(matrix), steps),
+                Piece::Partial { .. } => continue,
+            };
+            if steps != (0..n) {
+                wire::widen(&mut rows, steps.start, n);
+            }
+            series.extend(rows.into_iter().map(|r| wire::series(r, n)));
+        }
+        let _ = q;
+        return Ok(Answer::Series(wire::join(series, grid)?));
+    };
+    let mut parts: Vec<PartialMatrix> = Vec::new();
+    for piece in pieces {
+        let (mut rows, steps) = match piece {
+            Piece::Rows { rows, steps } => (rows, steps),
+            Piece::Partial { matrix, steps } if steps == (0..n) => {
+                parts.push(PartialMatrix { grid, ..matrix });
+                continue;
+            }
+            Piece::Partial { matrix, steps } => (partial_rows(matrix), steps),
+            Piece::Series { .. } => continue,
+        };
+        if steps != (0..n) {
+            wire::widen(&mut rows, steps.start, n);
+        }
+        parts.push(wire::partial(rows, *kind, grouping, grid));
+    }
+    if parts.is_empty() {
+        return Ok(Answer::Partial(PartialMatrix { kind: *kind, grid, groups: Vec::new() }));
+    }
+    Ok(Answer::Partial(merge(parts)?))
+}
+
+fn to_rows(matrix: StepMatrix) -> Vec<ResultRow> {
+    let row = |s: StepSeries| ResultRow {
+        labels: s.labels,
+        present: s.present.words().to_vec(),
+        columns: vec![s.values],
+        histograms: (s.histograms.into_iter())
+            .map(|(step, histogram)| periplus_proto::rows::HistogramPoint {
+                step,
+                histogram,
+                compensation: None,
+            })
+            .collect(),
+    };
+    matrix.series.into_iter().map(row).collect()
+}
+
+/// As the wire has it, flags as the last column, so that slices are widened in one way.
+fn partial_rows(matrix: PartialMatrix) -> Vec<ResultRow> {
+    let flagged = wire::columns(Some(matrix.kind)) > matrix.kind.columns();
+    let steps = matrix.grid.steps();
+    let row = |g: periplus_promql::partial::PartialGroup| {
+        let mut columns = g.columns;
+        if flagged {
+            let mut flags: Vec<f64> = g.flags.into_iter().map(f64::from).collect();
+            flags.resize(steps, 0.0);
+            columns.push(flags);
+        }
+        ResultRow {
+            labels: g.labels,
+            present: g.present.words().to_vec(),
+            columns,
+            histograms: (g.histograms.into_iter())
+                .map(|h| periplus_proto::rows::HistogramPoint {
+                    step: h.step,
+                    histogram: h.value,
+                    compensation: h.compensation,
+                })
+                .collect(),
+        }
+    };
+    matrix.groups.into_iter().map(row).collect()
+}

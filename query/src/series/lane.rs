@@ -1,0 +1,213 @@
+//! One endpoint's series, in the order it sends them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use periplus_model::{Labels, TimeRange};
+use periplus_promql::source::SelectRequest;
+use periplus_proto::WireLimits;
+use periplus_proto::convert::{labels_from_thanos, matchers_to_thanos};
+use periplus_proto::thanos::series_response::Result as Frame;
+use periplus_proto::thanos::store_client::StoreClient;
+use periplus_proto::thanos::{self, SeriesRequest, SeriesResponse};
+use tonic::{Code, Request, Streaming};
+
+use super::chunks::EncodedChunk;
+use crate::endpoints::probe::explain;
+use crate::fanout::Question;
+use crate::plan::EndpointId;
+
+/// A series as received.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) labels: Labels,
+    pub(super) chunks: Vec<EncodedChunk>,
+}
+
+/// An open answer.
+pub(super) struct Lane {
+    frames: Streaming<SeriesResponse>,
+    address: String,
+    waiting: VecDeque<thanos::Series>,
+    /// Read already, but it may go on in the next message.
+    pending: Option<Received>,
+    last: Option<Labels>,
+    patience: Duration,
+    sorted: bool,
+    q_notes: std::sync::Arc<crate::fanout::notes::Notes>,
+}
+
+/// The request for what the engine selects.
+#[must_use]
+pub(super) fn series_request(
+    q: &Question,
+    request: &SelectRequest,
+    skip_chunks: bool,
+) -> SeriesRequest {
+    SeriesRequest {
+        min_time: request.range.min_t,
+        max_time: request.range.max_t,
+        matchers: matchers_to_thanos(&request.matchers),
+        partial_response_disabled: q.strict,
+        partial_response_strategy: match q.strict {
+            true => thanos::PartialResponseStrategy::Abort as i32,
+            false => thanos::PartialResponseStrategy::Warn as i32,
+        },
+        skip_chunks,
+        step: request.hints.step_ms,
+        range: request.hints.range_ms,
+        query_hints: Some(thanos::QueryHints {
+            step_millis: request.hints.step_ms,
+            func: request.hints.func.map(|f| thanos::Func { name: f.to_owned() }),
+            range: Some(thanos::Range { millis: request.hints.range_ms }),
+            ..thanos::QueryHints::default()
+        }),
+        without_replica_labels: q.fleet.replica_labels.clone(),
+        ..SeriesRequest::default()
+    }
+}
+
+impl Lane {
+    /// Sends the request, again if the connection fails, and waits for the answer to begin.
+    ///
+    /// # Errors
+    /// Why the endpoint can't be used, in words.
+    pub(super) async fn open(
+        q: &Question,
+        endpoint: EndpointId,
+        request: &SelectRequest,
+    ) -> Result<Self, String> {
+        Self::open_with(q, endpoint, series_request(q, request, false)).await
+    }
+
+    /// As `open`, with a request of one's own.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub(super) async fn open_with(
+        q: &Question,
+        endpoint: EndpointId,
+        message: SeriesRequest,
+    ) -> Result<Self, String> {
+        let target = q.snapshot.endpoints.get(endpoint);
+        let Some((target, channel)) = target.and_then(|e| Some((e, e.channel.as_ref()?))) else {
+            return Err("it is no longer among the endpoints".to_owned());
+        };
+        let Ok(_place) = q.places.acquire().await else {
+            return Err("the query layer is shutting down".to_owned());
+        };
+        let patience = q.endpoint_timeout();
+        let mut attempt = 1;
+        loop {
+            q.notes.request();
+            let mut client = StoreClient::new(channel.clone())
+                .max_decoding_message_size(periplus_daemon::grpc::RESPONSE_BYTES_MAX);
+            let mut call = Request::new(message.clone());
+            periplus_daemon::telemetry::inject(call.metadata_mut());
+            let error = match tokio::time::timeout(patience, client.series(call)).await {
+                Ok(Ok(answer)) => {
+                    return Ok(Self {
+                        frames: answer.into_inner(),
+                        address: target.address.clone(),
+                        waiting: VecDeque::new(),
+                        pending: None,
+                        last: None,
+                        patience,
+                        sorted: false,
+                        q_notes: std::sync::Arc::clone(&q.notes),
+                    });
+                }
+                Ok(Err(e)) => e,
+                Err(_) => {
+                    q.registry.suspect(&target.address);
+                    return Err(format!("did not answer within {patience:.1?}"));
+                }
+            };
+            let passing = matches!(error.code(), Code::Unavailable | Code::Unknown);
+            if !passing || attempt >= q.config.attempts {
+                q.registry.suspect(&target.address);
+                return Err(explain(&error));
+            }
+            attempt += 1;
+            tokio::time::sleep(Duration::from_millis(rand::random_range(5..50))).await;
+        }
+    }
+
+    /// From now on series out of order are an error: they are to be merged with another lane's.
+    pub(super) fn must_be_sorted(&mut self) {
+        self.sorted = true;
+    }
+
+    /// The next series, whole: what comes in several messages is put together.
+    pub(super) async fn next(&mut self) -> Result<Option<Received>, String> {
+        loop {
+            let Some(series) = self.next_message().await? else {
+                let last = self.pending.take();
+                if let Some(last) = &last {
+                    self.in_order(&last.labels)?;
+                }
+                return Ok(last);
+            };
+            let received = receive(series)?;
+            match &mut self.pending {
+                Some(p) if p.labels == received.labels => p.chunks.extend(received.chunks),
+                pending => {
+                    let whole = pending.replace(received);
+                    if let Some(whole) = whole {
+                        self.in_order(&whole.labels)?;
+                        return Ok(Some(whole));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Replicas can only be merged when both send in order.
+    fn in_order(&mut self, labels: &Labels) -> Result<(), String> {
+        if self.sorted && self.last.as_ref().is_some_and(|last| last >= labels) {
+            return Err(format!("sent series out of order: {labels:?} after {:?}", self.last));
+        }
+        self.last = Some(labels.clone());
+        Ok(())
+    }
+
+    async fn next_message(&mut self) -> Result<Option<thanos::Series>, String> {
+        loop {
+            if let Some(s) = self.waiting.pop_front() {
+                return Ok(Some(s));
+            }
+            let frame = tokio::time::timeout(self.patience, self.frames.message()).await;
+            let frame = match frame {
+                Ok(Ok(Some(frame))) => frame,
+                Ok(Ok(None)) => return Ok(None),
+                Ok(Err(e)) => return Err(format!("broke off: {}", explain(&e))),
+                Err(_) => {
+                    return Err(format!("stalled for {:.1?} in its answer", self.patience));
+                }
+            };
+            match frame.result {
+                Some(Frame::Series(s)) => return Ok(Some(s)),
+                Some(Frame::Batch(b)) => self.waiting.extend(b.series),
+                Some(Frame::Warning(text)) => {
+                    self.q_notes.warn(format!("{}: {text}", self.address));
+                }
+                Some(Frame::Hints(_)) | None => {}
+            }
+        }
+    }
+}
+
+fn receive(s: thanos::Series) -> Result<Received, String> {
+    let labels =
+        labels_from_thanos(&s.labels, &WireLimits::default()).map_err(|e| e.to_string())?;
+    let chunks = s
+        .chunks
+        .into_iter()
+        .filter_map(|c| {
+            let raw = c.raw?;
+            let range = TimeRange::new(c.min_time, c.max_time);
+            Some(EncodedChunk { range, encoding: raw.r#type, data: raw.data })
+        })
+        .collect();
+    Ok(Received { labels, chunks })
+}
