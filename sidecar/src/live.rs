@@ -1,0 +1,33 @@
+//! What a sidecar serves: Thanos's Store, Query and Info, and our own Fleet service.
+
+mod fleet;
+mod info;
+mod labels;
+mod query;
+mod series;
+mod status;
+
+use std::sync::Arc;
+
+use periplus_promql::engine::Engine;
+use tokio::sync::Semaphore;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::prometheus::Watch;
+
+pub use fleet::FleetService;
+pub use info::InfoService;
+pub use query::QueryService;
+pub use series::StoreService;
+
+/// What all services of one sidecar share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) metrics: Metrics,
+    pub(crate) engine: Arc<Engine>,
+    /// One place for each request that is evaluated or streamed.
+    pub(crate) places: Arc<Semaphore>,
+}
