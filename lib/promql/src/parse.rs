@@ -1,5 +1,21 @@
 //! Text to tree: [`parse`] reads a query as Prometheus 3.14 does with every experimental option
 //! on, and the tree prints itself as Prometheus prints it.
+//!
+//! In the order a query takes: the lexer cuts it into tokens (`lexer`, `token`), the grammar puts
+//! them together by recursive descent with operator precedence (`grammar`), and each node's types
+//! are checked as it is made (`check`). The tree ([`ast`]) tells where each node stands and what it
+//! evaluates to, prints itself (`print`, [`pretty`]) and answers tools ([`golden`]).
+//!
+//! The one decision: Prometheus's parser is an LALR automaton, and which error a broken query gets,
+//! and where some nodes end, follows from when that automaton reads its next token. This parser
+//! looks at tokens at the same moments; so it needs no second grammar for errors and gives the same
+//! words and positions. Everything is linear in the length of the query, and bounded
+//! ([`QUERY_BYTES_MAX`], [`NESTING_MAX`], [`HEIGHT_MAX`]), so that whoever walks a tree may recurse.
+//!
+//! Known differences: those bounds; a label's name of bytes that are not UTF-8 (`{"\xff"="a"}`) has
+//! U+FFFD in their place; times are kept in milliseconds, so an offset of less than one is none;
+//! `offset NaN`, which Prometheus prints as something it can't read, is printed with one sign.
+
 pub mod arbitrary;
 pub mod ast;
 mod check;
@@ -8,6 +24,7 @@ pub mod functions;
 pub mod golden;
 mod grammar;
 mod lexer;
+mod matcher;
 mod pretty;
 mod print;
 mod span;
