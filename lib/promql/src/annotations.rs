@@ -114,9 +114,13 @@ impl Annotations {
         self.by_text.len()
     }
 
-    /// Adds one; merges it with one of the same text, whose position stays.
+    /// Adds one. One of the same text becomes one with it: figures merge and the first position
+    /// stays; without figures the position of the last one holds, which is the outermost's, as in
+    /// Prometheus.
     pub fn add(&mut self, annotation: Annotation) {
         match self.by_text.get_mut(&annotation.text) {
+            Some(known) if annotation.detail == Detail::None => known.span = annotation.span,
+            Some(known) if known.detail == Detail::None => known.span = annotation.span,
             Some(known) => known.detail.merge(&annotation.detail),
             None => {
                 self.by_text.insert(annotation.text.clone(), annotation);

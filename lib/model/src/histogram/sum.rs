@@ -118,8 +118,11 @@ impl FloatHistogram {
             || self.custom_values.iter().any(|x| x.is_infinite())
     }
 
+    /// Every count and the sum; without the zero bucket where there can be none.
     pub(super) fn for_each_number(&mut self, mut f: impl FnMut(&mut f64)) {
-        f(&mut self.zero_count);
+        if !self.has_custom_buckets() {
+            f(&mut self.zero_count);
+        }
         f(&mut self.count);
         f(&mut self.sum);
         self.positive_buckets.iter_mut().for_each(&mut f);

@@ -40,7 +40,8 @@ pub enum StoreError {
 ///
 /// Histograms get the counter reset hints that Prometheus's chunks would give them: within a run of
 /// histograms that only grow "not reset", at the start of each run "unknown", gauges "gauge". What
-/// the loaded histogram says only decides where a run ends.
+/// the loaded histogram says only decides where a run ends. And as in a chunk, all histograms of a run
+/// have the same buckets, empty ones where others of the run are populated.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     series: BTreeMap<Labels, Series>,
@@ -51,6 +52,9 @@ struct Series {
     samples: Arc<SampleBuffer>,
     /// The histogram that the current run ends with.
     last: Option<Arc<FloatHistogram>>,
+    /// Where the current run begins among the histograms, and its buckets, all empty.
+    run: usize,
+    layout: FloatHistogram,
 }
 
 impl Store {
@@ -153,9 +157,16 @@ impl Series {
                 buffer.push(sample.t, sample.value);
             }
             Some(h) => {
-                let hint = next_hint(self.last.as_deref(), &h);
+                let (hint, continues) = next_hint(self.last.as_deref(), &h);
                 let mut stored = (*h).clone();
                 stored.counter_reset_hint = hint;
+                if !continues {
+                    self.run = buffer.histograms.len();
+                    self.layout = emptied(&h);
+                }
+                if !is_stale(h.sum) {
+                    join_layout(&mut self.layout, &mut stored, buffer, self.run);
+                }
                 buffer.push_histogram(sample.t, Arc::new(stored));
                 // A stale marker within a gauge's run leaves the run a gauge's.
                 let mut last = (*h).clone();
@@ -172,29 +183,74 @@ impl Series {
     }
 }
 
-/// The hint a histogram is read back with, after `last` (whose hint says only whether the run is
-/// one of gauges).
-fn next_hint(last: Option<&FloatHistogram>, next: &FloatHistogram) -> CounterResetHint {
+/// The buckets of a histogram, all empty.
+fn emptied(h: &FloatHistogram) -> FloatHistogram {
+    FloatHistogram {
+        zero_count: 0.0,
+        count: 0.0,
+        sum: 0.0,
+        positive_buckets: vec![0.0; h.positive_buckets.len()],
+        negative_buckets: vec![0.0; h.negative_buckets.len()],
+        ..h.clone()
+    }
+}
+
+/// Gives the next histogram of a run the buckets of the run, and the run those that it brings.
+fn join_layout(
+    layout: &mut FloatHistogram,
+    next: &mut FloatHistogram,
+    buffer: &mut SampleBuffer,
+    run: usize,
+) {
+    let same = |a: &FloatHistogram, b: &FloatHistogram| {
+        a.positive_spans == b.positive_spans && a.negative_spans == b.negative_spans
+    };
+    if same(layout, next) {
+        return;
+    }
+    let widen = |h: &mut FloatHistogram, by: &FloatHistogram| {
+        let hint = h.counter_reset_hint;
+        // Empty buckets of one schema can always be added.
+        let _ = h.add(by);
+        h.counter_reset_hint = hint;
+    };
+    let before = layout.clone();
+    widen(layout, &emptied(next));
+    widen(next, layout);
+    if !same(layout, &before) {
+        for (_, h) in buffer.histograms.iter_mut().skip(run).filter(|(_, h)| !is_stale(h.sum)) {
+            widen(Arc::make_mut(h), layout);
+        }
+    }
+}
+
+/// The hint a histogram is read back with after `last` (whose hint says only whether the run is one
+/// of gauges), and whether it continues the run.
+fn next_hint(last: Option<&FloatHistogram>, next: &FloatHistogram) -> (CounterResetHint, bool) {
     use CounterResetHint::{Gauge, NotReset, Reset, Unknown};
-    if next.counter_reset_hint == Gauge {
-        return Gauge;
-    }
-    let Some(last) = last else { return Unknown };
+    let is_gauge = next.counter_reset_hint == Gauge;
+    let begins = (if is_gauge { Gauge } else { Unknown }, false);
+    let Some(last) = last else { return begins };
+    let same_layout = last.schema == next.schema
+        && last.zero_threshold == next.zero_threshold
+        && last.custom_values == next.custom_values
+        && !is_stale(last.sum);
     if last.counter_reset_hint == Gauge {
-        return if is_stale(next.sum) { Gauge } else { Unknown };
+        return if is_stale(next.sum) || (is_gauge && same_layout) {
+            (Gauge, true)
+        } else {
+            begins
+        };
     }
-    if next.counter_reset_hint == Reset {
-        return Unknown;
+    if is_gauge || next.counter_reset_hint == Reset {
+        return begins;
     }
     if is_stale(next.sum) {
-        return NotReset;
+        return (NotReset, true);
     }
     let mut plain = next.clone();
     plain.counter_reset_hint = Unknown;
-    let same_layout = last.schema == next.schema
-        && last.zero_threshold == next.zero_threshold
-        && last.custom_values == next.custom_values;
-    if is_stale(last.sum) || !same_layout || plain.detect_reset(last) { Unknown } else { NotReset }
+    if !same_layout || plain.detect_reset(last) { begins } else { (NotReset, true) }
 }
 
 impl Source for Store {
@@ -268,6 +324,19 @@ mod tests {
             let hint = got.histogram_at(i).map(|h| h.counter_reset_hint);
             assert_eq!(hint, count.map(|_| *want), "sample {i}");
         }
+        // The first two share their buckets.
+        let h = |text: &str| Arc::new(super::super::literal::split(text).unwrap().0.histogram);
+        let other = Labels::from_pairs([("__name__", "o")]);
+        store.push_histogram(&other, 0, h("{{count:1 buckets:[1]}}")).unwrap();
+        store.push_histogram(&other, 1, h("{{count:2 offset:-1 buckets:[1 1]}}")).unwrap();
+        store.push_histogram(&other, 2, h("{{count:2 offset:3 buckets:[2]}}")).unwrap();
+        let buckets: Vec<Vec<f64>> = store.series[&other]
+            .samples
+            .histograms
+            .iter()
+            .map(|(_, h)| h.positive_buckets.clone())
+            .collect();
+        assert_eq!(buckets, [vec![0.0, 1.0], vec![1.0, 1.0], vec![2.0]]);
         assert!(store.push(&series, 10, 1.0).is_err());
         assert!(store.push(&series, 7, 1.0).is_ok());
         store.push(&series, 11, 1.0).unwrap();
