@@ -1,0 +1,407 @@
+//! Sends files, in parts, in bounded memory, and verifies them.
+//!
+//! A file is read once: each part is hashed as it is read and sent from the same buffer. Parts of all
+//! files that are under way share one budget ([`Uploader`]), so memory does not depend on the size of
+//! a file or the number of files.
+//!
+//! Afterwards the store is asked what it has. The size must be right. S3 and its kin make an object's
+//! entity tag of the MD5 of its bytes (of its parts' MD5s, where there were parts); where the tag is
+//! the one computed here, the store has hashed the same bytes. Where it is anything else (other
+//! stores, encryption with customers' keys), the object is read back and its SHA-256 compared.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use md5::{Digest as _, Md5};
+use object_store::{ObjectStoreExt, PutPayload};
+use ring::digest::{Context, SHA256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::bucket::{Bucket, Entry};
+use crate::error::BucketError;
+use crate::key::Key;
+
+/// S3 takes no more.
+const PARTS_MAX: u64 = 10_000;
+/// How often a file is sent again that arrived differently, or not at all.
+const TRIES_MAX: u32 = 3;
+
+/// How files are sent.
+#[derive(Clone, Copy, Debug)]
+pub struct UploadOptions {
+    /// Bytes of a part; S3 wants at least 5 MiB. Larger for files of more than 10,000 parts.
+    pub part_bytes: usize,
+    /// Parts in memory at a time, over all files.
+    pub parts_max: usize,
+    /// Bytes a second over all files; 0: as fast as it goes.
+    pub bytes_per_second: u64,
+    /// Read every object back instead of trusting entity tags.
+    pub read_back: bool,
+}
+
+impl Default for UploadOptions {
+    fn default() -> Self {
+        Self { part_bytes: 6 << 20, parts_max: 4, bytes_per_second: 0, read_back: false }
+    }
+}
+
+/// What is known of a file that was read to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// Its size.
+    pub size: u64,
+    /// In lower-case hexadecimal.
+    pub sha256: String,
+    /// The entity tag S3 gives it when it is sent in these parts, without quotes.
+    e_tag: String,
+}
+
+/// How it was made sure that an object is what was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifiedBy {
+    /// The store's own hash.
+    EntityTag,
+    /// Its bytes.
+    ReadBack,
+}
+
+/// A file that is in the bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Of the local file and, verified, of the object.
+    pub digest: Digest,
+    /// How it was verified.
+    pub verified_by: VerifiedBy,
+    /// Bytes that went over the wire; 0 where the object was there already.
+    pub bytes_sent: u64,
+}
+
+/// Sends files within one budget of memory and bandwidth.
+#[derive(Debug)]
+pub struct Uploader {
+    options: UploadOptions,
+    parts: Arc<Semaphore>,
+    pace: Pace,
+}
+
+impl Uploader {
+    /// An uploader with its budget.
+    #[must_use]
+    pub fn new(options: UploadOptions) -> Self {
+        let parts = Arc::new(Semaphore::new(options.parts_max.max(1)));
+        Self { options, parts, pace: Pace::new(options.bytes_per_second) }
+    }
+
+    /// Bytes of a part of a file of this size.
+    fn part_bytes(&self, size: u64) -> usize {
+        let least = size.div_ceil(PARTS_MAX);
+        self.options.part_bytes.max(usize::try_from(least).unwrap_or(usize::MAX)).max(1)
+    }
+
+    /// Makes sure that the object is the file: looks whether it is there, sends it otherwise, and
+    /// verifies it.
+    ///
+    /// # Errors
+    /// The file can't be read or changes meanwhile; the store refuses or does not answer; what
+    /// arrived differs, again and again.
+    pub async fn put_file(
+        &self,
+        bucket: &Bucket,
+        key: &Key,
+        file: &Path,
+    ) -> Result<Sent, BucketError> {
+        let size = size_of(file)?;
+        if let Some(there) = bucket.stat(key).await?
+            && there.size == size
+        {
+            let digest = self.digest(file).await?;
+            if let Ok(verified_by) = self.verify(bucket, key, &digest).await {
+                return Ok(Sent { digest, verified_by, bytes_sent: 0 });
+            }
+        }
+        let mut bytes_sent = 0;
+        let mut tries = 0;
+        loop {
+            let error = match self.send(bucket, key, file, size).await {
+                Ok(digest) => {
+                    bytes_sent += digest.size;
+                    match self.verify(bucket, key, &digest).await {
+                        Ok(verified_by) => return Ok(Sent { digest, verified_by, bytes_sent }),
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            tries += 1;
+            let is_worth_it =
+                error.kind().is_passing() || matches!(error, BucketError::Differs { .. });
+            if tries >= TRIES_MAX || !is_worth_it {
+                return Err(error);
+            }
+            tracing::warn!(%error, %key, tries, "sending the file again");
+        }
+    }
+
+    async fn send(
+        &self,
+        bucket: &Bucket,
+        key: &Key,
+        file: &Path,
+        size: u64,
+    ) -> Result<Digest, BucketError> {
+        let part_bytes = self.part_bytes(size);
+        let mut reader = Reader::open(file, size, part_bytes)?;
+        if size <= part_bytes as u64 {
+            let _permit = self.permit().await;
+            let (bytes, again) = reader.next().await?;
+            reader = again;
+            self.pace.wait(bytes.len()).await;
+            let put = bucket.object_store().put(&key.path(), PutPayload::from_bytes(bytes)).await;
+            put.map_err(|e| bucket.error("put", key, e))?;
+            return reader.finish();
+        }
+        let upload = bucket.object_store().put_multipart(&key.path()).await;
+        let mut upload = upload.map_err(|e| bucket.error("put", key, e))?;
+        let sent = async {
+            let mut under_way = FuturesUnordered::new();
+            while reader.left() > 0 {
+                // A permit is free, or one of this very file's parts must end.
+                let permit = loop {
+                    tokio::select! {
+                        permit = self.permit() => break permit,
+                        Some(ended) = under_way.next() => check(bucket, key, ended)?,
+                    }
+                };
+                let (bytes, again) = reader.next().await?;
+                reader = again;
+                self.pace.wait(bytes.len()).await;
+                let part = upload.put_part(PutPayload::from_bytes(bytes));
+                under_way.push(async move {
+                    let ended = part.await;
+                    drop(permit);
+                    ended
+                });
+            }
+            while let Some(ended) = under_way.next().await {
+                check(bucket, key, ended)?;
+            }
+            reader.finish()
+        };
+        let sent = match sent.await {
+            Ok(digest) => match upload.complete().await {
+                Ok(_) => Ok(digest),
+                Err(error) => Err(bucket.error("complete", key, error)),
+            },
+            Err(error) => Err(error),
+        };
+        if sent.is_err() {
+            // Parts that stay cost money; stores also drop them by a lifecycle rule.
+            let _ = upload.abort().await;
+        }
+        sent
+    }
+
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.parts).acquire_owned().await.ok()
+    }
+
+    /// Hashes a file as if it were sent.
+    ///
+    /// # Errors
+    /// It can't be read, or changes meanwhile.
+    pub async fn digest(&self, file: &Path) -> Result<Digest, BucketError> {
+        let size = size_of(file)?;
+        let mut reader = Reader::open(file, size, self.part_bytes(size))?;
+        let _permit = self.permit().await;
+        loop {
+            reader = reader.next().await?.1;
+            if reader.left() == 0 {
+                return reader.finish();
+            }
+        }
+    }
+
+    /// Makes sure that an object is what a digest says.
+    ///
+    /// # Errors
+    /// [`BucketError::Differs`] where it is not; the store refuses or does not answer.
+    pub async fn verify(
+        &self,
+        bucket: &Bucket,
+        key: &Key,
+        digest: &Digest,
+    ) -> Result<VerifiedBy, BucketError> {
+        let Some(there) = bucket.stat(key).await? else {
+            return Err(bucket.differs(key, "it is not there".to_owned()));
+        };
+        if there.size != digest.size {
+            let reason = format!("it has {} bytes, the file {}", there.size, digest.size);
+            return Err(bucket.differs(key, reason));
+        }
+        if !self.options.read_back && has_tag(&there, &digest.e_tag) {
+            return Ok(VerifiedBy::EntityTag);
+        }
+        let sha256 = self.hash_object(bucket, key, there.size).await?;
+        if sha256 != digest.sha256 {
+            let reason = format!("its SHA-256 is {sha256}, the file's {}", digest.sha256);
+            return Err(bucket.differs(key, reason));
+        }
+        Ok(VerifiedBy::ReadBack)
+    }
+
+    /// The SHA-256 of an object of that size, read in parts.
+    ///
+    /// # Errors
+    /// It is shorter; the store refuses or does not answer.
+    pub async fn hash_object(
+        &self,
+        bucket: &Bucket,
+        key: &Key,
+        size: u64,
+    ) -> Result<String, BucketError> {
+        let _permit = self.permit().await;
+        let (mut hash, mut at) = (Context::new(&SHA256), 0);
+        while at < size {
+            let end = size.min(at + self.options.part_bytes as u64);
+            let bytes = bucket.get_range(key, at..end).await?;
+            if bytes.len() as u64 != end - at {
+                return Err(bucket.differs(key, format!("it ends before byte {end}")));
+            }
+            hash.update(&bytes);
+            at = end;
+        }
+        Ok(hex(hash.finish().as_ref()))
+    }
+}
+
+fn check(bucket: &Bucket, key: &Key, ended: object_store::Result<()>) -> Result<(), BucketError> {
+    ended.map_err(|e| bucket.error("put", key, e))
+}
+
+fn has_tag(entry: &Entry, tag: &str) -> bool {
+    entry.version.e_tag.as_deref().is_some_and(|t| t.trim_matches('"').eq_ignore_ascii_case(tag))
+}
+
+/// Bytes in lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The SHA-256 of bytes in lower-case hexadecimal.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(ring::digest::digest(&SHA256, bytes).as_ref())
+}
+
+fn file_error(operation: &'static str, path: &Path, source: std::io::Error) -> BucketError {
+    BucketError::File { operation, path: path.display().to_string(), source }
+}
+
+fn size_of(path: &Path) -> Result<u64, BucketError> {
+    let meta = std::fs::metadata(path).map_err(|e| file_error("look at", path, e))?;
+    if !meta.is_file() {
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no plain file");
+        return Err(file_error("read", path, source));
+    }
+    Ok(meta.len())
+}
+
+/// Reads a file part by part and hashes what it reads.
+struct Reader {
+    file: File,
+    path: std::path::PathBuf,
+    size: u64,
+    at: u64,
+    part_bytes: usize,
+    sha256: Context,
+    part_tags: Vec<u8>,
+    parts: u64,
+}
+
+impl Reader {
+    fn open(path: &Path, size: u64, part_bytes: usize) -> Result<Self, BucketError> {
+        let file = File::open(path).map_err(|e| file_error("open", path, e))?;
+        let (path, sha256) = (path.to_owned(), Context::new(&SHA256));
+        Ok(Self { file, path, size, at: 0, part_bytes, sha256, part_tags: Vec::new(), parts: 0 })
+    }
+
+    const fn left(&self) -> u64 {
+        self.size - self.at
+    }
+
+    /// Reads and hashes on a thread for blocking work.
+    async fn next(mut self) -> Result<(Bytes, Self), BucketError> {
+        let path = self.path.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let wanted = self.left().min(self.part_bytes as u64);
+            let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or(0));
+            (&self.file).take(wanted).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 != wanted {
+                return Err(std::io::Error::new(
+                    std::io::ErrorKind::UnexpectedEof,
+                    "it became shorter while it was read",
+                ));
+            }
+            self.at += wanted;
+            self.parts += 1;
+            self.sha256.update(&bytes);
+            self.part_tags.extend_from_slice(&Md5::digest(&bytes));
+            Ok((Bytes::from(bytes), self))
+        });
+        let read = read.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+        read.map_err(|e| file_error("read", &path, e))
+    }
+
+    fn finish(mut self) -> Result<Digest, BucketError> {
+        let mut more = [0_u8; 1];
+        let is_longer = self.file.read(&mut more).map_err(|e| file_error("read", &self.path, e))?;
+        if is_longer > 0 {
+            let source = std::io::Error::other("it became longer while it was read");
+            return Err(file_error("read", &self.path, source));
+        }
+        let e_tag = if self.parts <= 1 {
+            hex(&self.part_tags)
+        } else {
+            format!("{}-{}", hex(&Md5::digest(&self.part_tags)), self.parts)
+        };
+        Ok(Digest { size: self.size, sha256: hex(self.sha256.finish().as_ref()), e_tag })
+    }
+}
+
+/// Keeps to a number of bytes a second.
+#[derive(Debug)]
+struct Pace {
+    bytes_per_second: u64,
+    free_at: tokio::sync::Mutex<Instant>,
+}
+
+impl Pace {
+    fn new(bytes_per_second: u64) -> Self {
+        Self { bytes_per_second, free_at: tokio::sync::Mutex::new(Instant::now()) }
+    }
+
+    /// Waits until what was sent before has had its time.
+    async fn wait(&self, bytes: usize) {
+        if self.bytes_per_second == 0 {
+            return;
+        }
+        let mut free_at = self.free_at.lock().await;
+        let now = Instant::now();
+        if *free_at > now {
+            tokio::time::sleep_until((*free_at).into()).await;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a pause, not a count")]
+        let takes = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        *free_at = (*free_at).max(now) + takes;
+    }
+}
