@@ -169,6 +169,7 @@ impl Params {
             limits: None,
             delayed_name_removal: defaults.delayed_name_removal,
             per_step_stats: self.get("stats") == "all",
+            pushdown: self.switch("pushdown", true)?,
         })
     }
 

@@ -17,6 +17,7 @@ use periplus_proto::fleet::{
 };
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
 
 use super::{Services, status};
 use crate::answer::{Answered, Options, When};
@@ -46,8 +47,10 @@ impl Fleet for Services {
 
     async fn execute(&self, request: Request<ExecuteRequest>) -> Result<Response<Frames>, Status> {
         let begun = Instant::now();
+        let span = tracing::info_span!("execute");
+        periplus_daemon::telemetry::adopt(&span, request.metadata());
         let r = request.into_inner();
-        let frames = self.frames(&r, begun).await?;
+        let frames = self.frames(&r, begun).instrument(span).await?;
         Ok(Response::new(Box::pin(tokio_stream::iter(frames.into_iter().map(Ok)))))
     }
 }
@@ -113,6 +116,7 @@ impl Services {
             limits: Some(limits),
             delayed_name_removal: r.delayed_name_removal,
             per_step_stats: false,
+            pushdown: true,
         })
     }
 }

@@ -123,6 +123,7 @@ impl Services {
             limits: None,
             delayed_name_removal: self.defaults.delayed_name_removal,
             per_step_stats: false,
+            pushdown: true,
         };
         let text: Arc<str> = Arc::from(r.query);
         let answered = self.answerer.answer(&expr, text, when, &options).await.map_err(status)?;

@@ -41,6 +41,7 @@ impl Services {
             limits: None,
             delayed_name_removal: false,
             per_step_stats: false,
+            pushdown: true,
         };
         let times = QueryTimes { start_ms: range.min_t, end_ms: range.max_t, step_ms: 0 };
         self.answerer.ask("".into(), times, &options)
