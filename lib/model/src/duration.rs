@@ -101,7 +101,7 @@ impl fmt::Display for Milliseconds {
         let mut left = self.0.unsigned_abs();
         for (i, (name, unit)) in UNITS.into_iter().enumerate() {
             let whole_only = i < 2;
-            if (whole_only && left % unit != 0) || left < unit {
+            if (whole_only && !left.is_multiple_of(unit)) || left < unit {
                 continue;
             }
             write!(f, "{}{name}", left / unit)?;

@@ -17,7 +17,7 @@ pub fn format_float(v: f64) -> String {
 #[must_use]
 pub fn format_g(v: f64) -> String {
     let abs = v.abs();
-    if abs != 0.0 && (abs < 1e-4 || abs >= 1e6) { format_e(v) } else { format_float(v) }
+    if abs != 0.0 && !(1e-4..1e6).contains(&abs) { format_e(v) } else { format_float(v) }
 }
 
 /// The text of a sample value in Prometheus's JSON, without its quotes: an exponent below 1e-6 and
@@ -25,7 +25,7 @@ pub fn format_g(v: f64) -> String {
 #[must_use]
 pub fn format_json(v: f64) -> String {
     let abs = v.abs();
-    if abs != 0.0 && (abs < 1e-6 || abs >= 1e21) { format_e(v) } else { format_float(v) }
+    if abs != 0.0 && !(1e-6..1e21).contains(&abs) { format_e(v) } else { format_float(v) }
 }
 
 /// Go's `FormatFloat(v, 'e', -1, 64)`: shortest digits, a signed exponent of at least two digits.

@@ -18,7 +18,8 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// Runs a test on the stack that a thread has at the least.
 fn on_small_stack(test: impl FnOnce() + Send + 'static) {
-    std::thread::Builder::new().stack_size(1 << 20).spawn(test).unwrap().join().unwrap();
+    let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(test);
+    thread.expect("a thread").join().expect("the test's thread ends without a panic");
 }
 
 /// Repeats of a piece between a head and a tail.
@@ -102,7 +103,7 @@ fn time_grows_with_length_only() {
                 cpu_time().saturating_sub(start)
             })
             .min()
-            .unwrap()
+            .unwrap_or_default()
     };
     for ((short, _), (long, _)) in hostile(20_000).into_iter().zip(hostile(200_000)) {
         let (a, b) = (best(&short).max(TICK), best(&long));

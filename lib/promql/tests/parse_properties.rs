@@ -14,10 +14,10 @@ use regex::{Captures, Regex};
 /// The tree without positions, matchers in a settled order: what printing must preserve.
 fn shape(expr: &Expr) -> String {
     static SPAN: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"Span \{ start: \d+, end: \d+ \}").unwrap());
+        LazyLock::new(|| Regex::new(r"Span \{ start: \d+, end: \d+ \}").expect("valid"));
     static MATCHERS: LazyLock<Regex> = LazyLock::new(|| {
         let one = r"LabelMatcher \{[^{}]*\}";
-        Regex::new(&format!(r"matchers: \[({one}(?:, {one})*)\]")).unwrap()
+        Regex::new(&format!(r"matchers: \[({one}(?:, {one})*)\]")).expect("valid")
     });
     let debug = format!("{expr:?}");
     let debug = SPAN.replace_all(&debug, "_");

@@ -11,7 +11,7 @@ struct DurationTree {
 }
 
 /// The most seconds that fit into 64 bits of nanoseconds.
-const SECONDS_MAX: f64 = 9_223_372_036.854_775_807;
+const SECONDS_MAX: f64 = 9_223_372_036.854_776;
 
 impl Parser<'_> {
     /// A duration expression as it stands in brackets.

@@ -33,7 +33,7 @@ impl Parser<'_> {
         let at = self.within("@", "timestamp", Self::timestamp)?;
         let before = left.expr.span();
         if let At::Seconds(seconds) = at
-            && !(seconds.abs() < 9_223_372_036_854_775_807.0)
+            && (seconds.is_nan() || seconds.abs() >= 9_223_372_036_854_775_807.0)
         {
             let shown =
                 if seconds.is_finite() { format!("{seconds:.6}") } else { format_g(seconds) };
