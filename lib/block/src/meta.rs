@@ -165,6 +165,7 @@ pub struct ThanosFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThanosHash {
     /// `SHA256`.
+    #[serde(rename = "hashFunc")]
     pub func: String,
     /// The hash in hexadecimal.
     pub value: String,

@@ -1,6 +1,6 @@
 //! Blocks that Thanos compacted and downsampled.
 
-#![expect(clippy::print_stdout, reason = "a skipped test says so")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "tests skip aloud and fail loudly")]
 
 use std::path::PathBuf;
 

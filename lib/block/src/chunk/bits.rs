@@ -90,15 +90,9 @@ impl<'a> BitReader<'a> {
         high << low_bits | low
     }
 
-    /// The `bits` (1 to 64) that lie `ahead` of the position, which stays.
-    #[inline(always)]
-    pub(super) fn peek_at(&self, ahead: u32, bits: u32) -> u64 {
-        let mut there = *self;
-        there.skip(ahead);
-        if bits > 57 {
-            return there.read(bits);
-        }
-        there.peek() >> ((64 - bits) % 64)
+    /// The number of the next bit.
+    pub(super) fn pos(&self) -> usize {
+        self.pos
     }
 
     /// Whether everything read so far was there.
