@@ -10,7 +10,21 @@ use regex::Regex;
 /// never an exponent. `+Inf`, `-Inf`, `NaN`.
 #[must_use]
 pub fn format_float(v: f64) -> String {
-    special(v).map_or_else(|| v.to_string(), str::to_owned)
+    if let Some(s) = special(v) {
+        return s.to_owned();
+    }
+    let s = v.to_string();
+    // Of two shortest texts equally far from the number Go takes the one with the even digit.
+    if s.len() >= 17
+        && let Some((whole, fraction)) = s.split_once('.')
+        && whole.trim_start_matches(['-', '0']).len() + fraction.len() >= 16
+    {
+        let even = format!("{v:.*}", fraction.len());
+        if even != s && even.parse() == Ok(v) {
+            return even;
+        }
+    }
+    s
 }
 
 /// Go's `%v` (which is `%g`): an exponent below 1e-4 and from 1e6 on.
@@ -34,7 +48,14 @@ pub fn format_e(v: f64) -> String {
     if let Some(s) = special(v) {
         return s.to_owned();
     }
-    let s = format!("{v:e}");
+    let mut s = format!("{v:e}");
+    let places = s.find('e').map_or(0, |e| e.saturating_sub(2 + usize::from(v < 0.0)));
+    if places >= 15 {
+        let even = format!("{v:.places$e}");
+        if even != s && even.parse() == Ok(v) {
+            s = even;
+        }
+    }
     let (digits, exponent) = s.split_once('e').unwrap_or((&s, "0"));
     let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |e| ('-', e));
     format!("{digits}e{sign}{exponent:0>2}")
@@ -269,6 +290,10 @@ mod tests {
             assert_eq!((&*format_float(v), &*format_g(v), &*format_json(v)), (f, g, json));
         }
         assert_eq!(format_e(5e-324), "5e-324");
+        // Ties between two shortest texts.
+        let v = 1_837_923_191_148_291.25;
+        assert_eq!(format_float(v), "1837923191148291.2");
+        assert_eq!(format_g(-v), "-1.8379231911482912e+15");
     }
 
     #[test]
