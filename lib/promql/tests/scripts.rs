@@ -1,6 +1,8 @@
 //! Every test script must hold: the project's own in `testdata`, and Prometheus's where the shared
 //! data is there.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test says what it finds")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
