@@ -142,6 +142,9 @@ pub fn check_files(files: &dyn BlockFiles) -> Report {
     let tombstones = read_tombstones(files).map_err(|e| report.bad(&e)).unwrap_or_default();
     report.stats.num_tombstones = tombstones.len() as u64;
     let segments = Segments::open(files).map_err(|e| report.bad(&e)).ok();
+    for e in segments.iter().flat_map(Segments::errors) {
+        report.bad(e);
+    }
     let index = match files.open(BlockFile::Index) {
         Ok(Some(bytes)) => Index::open(bytes),
         Ok(None) => Err(FileError::io(BlockFile::Index, std::io::ErrorKind::NotFound.into())),

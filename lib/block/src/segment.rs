@@ -47,35 +47,36 @@ impl StoredChunk {
     }
 }
 
-/// A block's chunk segments, open.
+/// A block's chunk segments, open. A bad one fails the chunks in it and no others.
 pub struct Segments {
-    files: Vec<NamedFile>,
+    files: Vec<Result<NamedFile, FileError>>,
 }
 
 impl Segments {
     /// Opens all segments of a block and reads their headers.
     ///
     /// # Errors
-    /// A segment that can't be opened or begins otherwise.
+    /// The segments can't be listed; what is wrong with a single one is told when it is read.
     pub fn open(files: &dyn BlockFiles) -> Result<Self, FileError> {
-        let first = BlockFile::Segment(0);
-        let count = files.segments().map_err(|e| FileError::io(first, e))?;
-        let mut open = Vec::new();
-        for n in 0..count {
-            let file = BlockFile::Segment(n);
-            let bytes = files.open(file).map_err(|e| FileError::io(file, e))?.ok_or_else(|| {
-                FileError::io(file, std::io::Error::from(std::io::ErrorKind::NotFound))
-            })?;
-            let segment = NamedFile::new(file, bytes);
-            check_header(&segment)?;
-            open.push(segment);
-        }
-        Ok(Self { files: open })
+        let count = files.segments().map_err(|e| FileError::io(BlockFile::Segment(0), e))?;
+        Ok(Self { files: (0..count).map(|n| open_one(files, BlockFile::Segment(n))).collect() })
     }
 
-    /// Each segment's length in bytes.
-    pub fn lengths(&self) -> impl Iterator<Item = u64> {
-        self.files.iter().map(NamedFile::len)
+    /// How many segments there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Whether the block has no segment.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// What is wrong with the segments that could not be opened.
+    pub fn errors(&self) -> impl Iterator<Item = &FileError> {
+        self.files.iter().filter_map(|f| f.as_ref().err())
     }
 
     /// Reads a chunk.
@@ -88,7 +89,9 @@ impl Segments {
         let segment = usize::try_from(reference.segment())
             .ok()
             .and_then(|n| self.files.get(n))
-            .ok_or_else(|| FileError::io(file, std::io::ErrorKind::NotFound.into()))?;
+            .ok_or_else(|| FileError::io(file, std::io::ErrorKind::NotFound.into()))?
+            .as_ref()
+            .map_err(FileError::clone)?;
         if offset < HEADER_LEN {
             return Err(FileError::corrupt(file, WHAT, offset, "it would lie in the header"));
         }
@@ -101,6 +104,16 @@ impl Segments {
         bytes.advance(1);
         Ok(StoredChunk { encoding_byte, payload: bytes, reference })
     }
+}
+
+fn open_one(files: &dyn BlockFiles, file: BlockFile) -> Result<NamedFile, FileError> {
+    let bytes = files
+        .open(file)
+        .and_then(|f| f.ok_or_else(|| std::io::ErrorKind::NotFound.into()))
+        .map_err(|e| FileError::io(file, e))?;
+    let segment = NamedFile::new(file, bytes);
+    check_header(&segment)?;
+    Ok(segment)
 }
 
 fn check_header(segment: &NamedFile) -> Result<(), FileError> {
