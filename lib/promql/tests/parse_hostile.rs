@@ -96,7 +96,7 @@ fn a_mebibyte_of_anything_is_answered_on_a_small_stack() {
 #[test]
 fn time_grows_with_length_only() {
     let best = |query: &str| {
-        (0..3)
+        (0..2)
             .map(|_| {
                 let start = cpu_time();
                 let _ = parse(query);
@@ -105,7 +105,7 @@ fn time_grows_with_length_only() {
             .min()
             .unwrap_or_default()
     };
-    for ((short, _), (long, _)) in hostile(20_000).into_iter().zip(hostile(200_000)) {
+    for ((short, _), (long, _)) in hostile(10_000).into_iter().zip(hostile(100_000)) {
         let (a, b) = (best(&short).max(TICK), best(&long));
         assert!(b < a * 40, "{}…: {a:?} became {b:?}", short.get(..40).unwrap_or(&short));
     }
