@@ -362,7 +362,7 @@ impl Engine {
     ) -> Result<(Plan, Arc<Account>, Cancel), QueryError> {
         let account = Arc::new(Account::open(&self.process, &spec.limits)?);
         let cancel = cancel.within(spec.limits.wall_time);
-        let plan = crate::passes::rewrite(crate::plan::build::build(spec)?, spec);
+        let plan = crate::passes::rewrite(crate::plan::build::build(spec)?);
         cancel.check()?;
         Ok((plan, account, cancel))
     }

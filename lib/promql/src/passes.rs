@@ -1,13 +1,21 @@
 //! What is done to a plan before it runs: each a pure function from plan to plan, in a file of its
-//! own. [`invariant`] works on the tree, because what is evaluated once gets a grid of its own.
+//! own, in this order. [`invariant`] works on the tree, because what is evaluated once gets a grid of
+//! its own when the plan is built.
 
-use crate::engine::QuerySpec;
 use crate::plan::Plan;
 
+mod common;
+mod fold;
 pub(crate) mod invariant;
+mod matchers;
+mod projection;
+mod selectors;
 
 /// All passes, in order.
-pub(crate) fn rewrite(plan: Plan, spec: &QuerySpec) -> Plan {
-    let _ = spec;
-    plan
+pub(crate) fn rewrite(plan: Plan) -> Plan {
+    let plan = fold::fold(plan);
+    let plan = matchers::propagate(plan);
+    let plan = projection::project(plan);
+    let plan = selectors::merge(plan);
+    common::share(plan)
 }

@@ -33,7 +33,8 @@ pub struct SelectHints {
     /// The function right above the selector (`rate`, …), when there is one.
     pub func: Option<&'static str>,
     /// The labels that matter above, when not all do (label projection): `by` ones when
-    /// `grouping_by`, else all but these.
+    /// `grouping_by`, else all but these; the name always matters. A source that leaves others out
+    /// still has to give each series by itself: two may then have equal labels.
     pub grouping: Option<Vec<String>>,
     /// See `grouping`.
     pub grouping_by: bool,

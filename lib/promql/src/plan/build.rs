@@ -61,7 +61,6 @@ pub(crate) fn build(spec: &QuerySpec) -> Result<Plan, QueryError> {
         grid: spec.grid,
         context: 0,
         func: None,
-        grouping: None,
         stats_only: None,
         step_ms: times_step(spec),
     };
@@ -80,8 +79,6 @@ struct Place {
     context: usize,
     /// The nearest function or aggregation above, up to a binary operator.
     func: Option<&'static str>,
-    /// The labels of the aggregation right above and whether they are those of `by`.
-    grouping: Option<(Vec<String>, bool)>,
     /// Whether only counts and sums of histograms matter above (`Some(true)`), or buckets do
     /// (`Some(false)`, which nothing further below takes back).
     stats_only: Option<bool>,
@@ -96,7 +93,7 @@ impl Place {
             "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => Some(false),
             _ => self.stats_only,
         };
-        Self { func: Some(name), grouping: None, stats_only, ..self.clone() }
+        Self { func: Some(name), stats_only, ..self.clone() }
     }
 
     fn at_grid(&self, grid: StepGrid, context: usize) -> Self {
@@ -186,7 +183,6 @@ impl Builder<'_> {
         let trims = matches!(b.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
         let below = Place {
             func: None,
-            grouping: None,
             stats_only: if trims { Some(false) } else { place.stats_only },
             ..place.clone()
         };
@@ -301,11 +297,7 @@ impl Builder<'_> {
     }
 
     fn hints(&self, place: &Place) -> SelectHints {
-        let (grouping, grouping_by) = match &place.grouping {
-            Some((labels, by)) => (Some(labels.clone()), *by),
-            None => (None, false),
-        };
-        SelectHints { step_ms: place.step_ms, range_ms: 0, func: place.func, grouping, grouping_by }
+        SelectHints { step_ms: place.step_ms, func: place.func, ..SelectHints::default() }
     }
 
     /// The times a selection over a grid can look at.

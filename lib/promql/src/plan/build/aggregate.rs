@@ -14,8 +14,7 @@ impl Builder<'_> {
     ) -> Result<NodeId, QueryError> {
         let name = a.op.as_str();
         let mut grouping = a.grouping.clone();
-        let mut below = place.below_function(name);
-        below.grouping = Some((grouping.clone(), !a.without));
+        let below = place.below_function(name);
         let (mut param, mut label, mut param_span) = (None, String::new(), Span::default());
         if let Some(p) = a.param.as_ref().map(unwrap_parens) {
             param_span = p.span();
@@ -24,7 +23,7 @@ impl Builder<'_> {
                     label = count_values_label(&s.value)?;
                 }
                 p => {
-                    let free = Place { func: None, grouping: None, ..place.clone() };
+                    let free = Place { func: None, ..place.clone() };
                     param = Some(self.node(p, &free)?);
                 }
             }
