@@ -20,6 +20,9 @@ use crate::value::{Bitmap, StepGrid, StepMatrix};
 pub(crate) mod finish;
 mod merge;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use merge::Merger;
 
 /// What is aggregated, and so what the columns of a [`PartialGroup`] mean.
@@ -95,6 +98,8 @@ pub mod flags {
     pub const RESET: u8 = 32;
     /// A histogram came with the certainty that there was no reset.
     pub const NOT_RESET: u8 = 64;
+    /// Histograms with different custom bounds were brought to the common ones.
+    pub const BOUNDS: u8 = 128;
 }
 
 /// A histogram at a step.

@@ -26,6 +26,12 @@ pub(crate) struct Grouping {
 }
 
 impl Grouping {
+    /// Everything in one group.
+    #[cfg(test)]
+    pub(crate) fn all() -> Self {
+        Self { labels: Vec::new(), without: false }
+    }
+
     pub(crate) fn of(a: &Aggregate) -> Self {
         Self { labels: a.grouping.clone(), without: a.without }
     }
@@ -347,16 +353,23 @@ impl Group {
         self.present.union_with(&floats);
     }
 
-    fn finish(self) -> PartialGroup {
+    fn finish(mut self) -> PartialGroup {
         let histograms = self
             .hist
             .into_iter()
             .map(|(step, state)| {
-                let value = match state {
-                    HistogramState::Sum(s) => s.finish(),
-                    HistogramState::Mean(m) => m.finish(),
+                let (value, comp) = match state {
+                    HistogramState::Sum(s) => s.into_parts(),
+                    HistogramState::Mean(m) => {
+                        let (value, comp, _, incremental) = m.into_parts();
+                        if incremental && let Some(f) = self.flags.get_mut(step as usize) {
+                            *f |= flags::HISTOGRAM_INCREMENTAL;
+                        }
+                        (value, comp)
+                    }
                 };
-                PartialHistogram { step, value: Arc::new(value), compensation: None }
+                let compensation = comp.map(Arc::new);
+                PartialHistogram { step, value: Arc::new(value), compensation }
             })
             .collect();
         PartialGroup {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use periplus_model::{FloatHistogram, HistogramMean, HistogramSum};
+
 use super::{PartialGroup, PartialKind, PartialMatrix, flags};
 use crate::annotations::{Annotation, Annotations, HistogramOperation};
 use crate::exec::topk;
@@ -57,22 +59,31 @@ fn group(
             let op = HistogramOperation::Aggregation;
             annotations.add(Annotation::reset_collision(op, span));
         }
+        if f & flags::BOUNDS != 0 {
+            let op = HistogramOperation::Aggregation;
+            annotations.add(Annotation::mismatched_custom_buckets(op, span));
+        }
     }
     histograms.retain(|h| present.get(h.step as usize));
-    let aggregated = matches!(kind, PartialKind::Sum | PartialKind::Avg);
     let histograms = histograms
         .into_iter()
         .map(|h| {
-            let mut value = h.value;
-            if aggregated {
-                let own = Arc::make_mut(&mut value);
-                if let Some(c) = h.compensation {
-                    // The two come from the same buckets, so this can't be refused.
-                    let _ = own.add(&c);
+            let i = h.step as usize;
+            let comp = h.compensation.as_deref().cloned();
+            let whole = match kind {
+                PartialKind::Sum => {
+                    HistogramSum::from_parts(FloatHistogram::clone(&h.value), comp).finish()
                 }
-                own.compact(0);
-            }
-            (h.step, value)
+                PartialKind::Avg => {
+                    let count = columns.get(2).and_then(|c| c.get(i)).copied().unwrap_or(1.0);
+                    let mark = marks.get(i).copied().unwrap_or(0);
+                    let incremental = mark & flags::HISTOGRAM_INCREMENTAL != 0;
+                    let value = FloatHistogram::clone(&h.value);
+                    HistogramMean::from_parts(value, comp, count, incremental).finish()
+                }
+                _ => return (h.step, h.value),
+            };
+            (h.step, Arc::new(whole.compacted(0)))
         })
         .collect();
     let values = values(kind, columns, &marks, steps);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use periplus_model::{FloatHistogram, Labels, kahan_add};
+use periplus_model::{FloatHistogram, HistogramMean, HistogramSum, Labels, Reconciled, kahan_add};
 
 use super::{PartialGroup, PartialHistogram, PartialKind, PartialMatrix, flags};
 use crate::engine::QueryError;
@@ -109,6 +109,7 @@ impl PartialGroup {
 
     fn merge(&mut self, kind: PartialKind, other: Self) {
         self.drop_name |= other.drop_name;
+        let marks = self.merge_histograms(kind, &other);
         for i in other.present.ones() {
             let both = self.present.get(i);
             if both {
@@ -122,7 +123,11 @@ impl PartialGroup {
                 }
             }
         }
-        self.merge_histograms(kind, &other);
+        for (i, mark) in marks {
+            if let Some(f) = self.flags.get_mut(i) {
+                *f |= mark;
+            }
+        }
         self.present.union_with(&other.present);
     }
 
@@ -150,53 +155,70 @@ impl PartialGroup {
         }
     }
 
-    /// Histograms of both sides at the same step become one; needs the counts from before.
-    fn merge_histograms(&mut self, kind: PartialKind, other: &Self) {
+    /// Histograms of both sides at the same step become one; needs counts and flags from before the
+    /// rest is merged, and gives the flags that come to it by step.
+    fn merge_histograms(&mut self, kind: PartialKind, other: &Self) -> Vec<(usize, u8)> {
+        let mut marks = Vec::new();
         for h in &other.histograms {
-            let at = self.histograms.binary_search_by_key(&h.step, |x| x.step);
-            let i = h.step as usize;
-            let Ok(at) = at else {
-                if let Err(at) = at {
+            let at = match self.histograms.binary_search_by_key(&h.step, |x| x.step) {
+                Ok(at) => at,
+                Err(at) => {
                     self.histograms.insert(at, h.clone());
+                    continue;
                 }
-                continue;
             };
-            let shares = (kind == PartialKind::Avg).then(|| {
-                let theirs = other.columns.get(2).and_then(|c| c.get(i)).copied().unwrap_or(0.0);
-                let all = self.columns.get(2).and_then(|c| c.get(i)).copied().unwrap_or(1.0);
-                ((all - theirs) / all, theirs / all)
-            });
+            let i = h.step as usize;
+            let (ours, theirs) = (self.mean_so_far(i), other.mean_so_far(i));
             let Some(own) = self.histograms.get_mut(at) else { continue };
-            if combine(own, h, shares).is_none()
-                && let Some(f) = self.flags.get_mut(i)
-            {
-                *f |= flags::INCOMPATIBLE;
-            }
+            let mark = match kind {
+                PartialKind::Avg => merge_means(own, ours, h, theirs),
+                _ => merge_sums(own, h),
+            };
+            marks.push((i, mark.unwrap_or(flags::INCOMPATIBLE)));
         }
+        marks
+    }
+
+    /// Number of samples at a step, and whether the histogram there is a mean already.
+    fn mean_so_far(&self, i: usize) -> (f64, bool) {
+        let count = self.columns.get(2).and_then(|c| c.get(i)).copied().unwrap_or(1.0);
+        let incremental = self.flags.get(i).is_some_and(|f| f & flags::HISTOGRAM_INCREMENTAL != 0);
+        (count, incremental)
     }
 }
 
-/// Adds two histograms, or takes the mean of two means with their shares.
-fn combine(
+fn parts(h: &PartialHistogram) -> (FloatHistogram, Option<FloatHistogram>) {
+    (FloatHistogram::clone(&h.value), h.compensation.as_deref().cloned())
+}
+
+fn mark(r: Reconciled) -> u8 {
+    if r.bounds { flags::BOUNDS } else { 0 }
+}
+
+/// Adds two sums; gives flags, `None` where they can't be added.
+fn merge_sums(own: &mut PartialHistogram, other: &PartialHistogram) -> Option<u8> {
+    let ((value, comp), (more, more_comp)) = (parts(own), parts(other));
+    let mut sum = HistogramSum::from_parts(value, comp);
+    let done = sum.merge(&HistogramSum::from_parts(more, more_comp)).ok()?;
+    let (value, comp) = sum.into_parts();
+    (own.value, own.compensation) = (Arc::new(value), comp.map(Arc::new));
+    Some(mark(done))
+}
+
+/// Merges two means, each with its count and whether it is a mean already; as [`merge_sums`].
+fn merge_means(
     own: &mut PartialHistogram,
+    (count, incremental): (f64, bool),
     other: &PartialHistogram,
-    shares: Option<(f64, f64)>,
-) -> Option<()> {
-    let mut sum = FloatHistogram::clone(&own.value);
-    let mut theirs = FloatHistogram::clone(&other.value);
-    if let Some(c) = &other.compensation {
-        theirs.add(c).ok()?;
-    }
-    if let Some(c) = own.compensation.take() {
-        sum.add(&c).ok()?;
-    }
-    if let Some((a, b)) = shares {
-        sum.mul(a);
-        theirs.mul(b);
-    }
-    sum.add(&theirs).ok()?;
-    own.value = Arc::new(sum);
-    Some(())
+    (more_count, more_incremental): (f64, bool),
+) -> Option<u8> {
+    let ((value, comp), (more, more_comp)) = (parts(own), parts(other));
+    let mut mean = HistogramMean::from_parts(value, comp, count, incremental);
+    let more = HistogramMean::from_parts(more, more_comp, more_count, more_incremental);
+    let done = mean.merge(&more).ok()?;
+    let (value, comp, _, incremental) = mean.into_parts();
+    (own.value, own.compensation) = (Arc::new(value), comp.map(Arc::new));
+    Some(mark(done) | if incremental { flags::HISTOGRAM_INCREMENTAL } else { 0 })
 }
 
 fn merge_sum(a: &mut [Vec<f64>], b: &[Vec<f64>], i: usize, fa: &mut [u8], fb: &[u8]) {

@@ -270,13 +270,16 @@ impl Source for Store {
     }
 }
 
+/// Series in a block: few, so that small scripts too go through the merging of blocks.
+const BLOCK: usize = 3;
+
 struct Blocks {
     rest: std::vec::IntoIter<SeriesEntry>,
 }
 
 impl SeriesStream for Blocks {
     fn next_block(&mut self) -> Result<Option<Vec<SeriesEntry>>, SourceError> {
-        let block: Vec<SeriesEntry> = self.rest.by_ref().take(128).collect();
+        let block: Vec<SeriesEntry> = self.rest.by_ref().take(BLOCK).collect();
         Ok((!block.is_empty()).then_some(block))
     }
 }
