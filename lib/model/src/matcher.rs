@@ -85,7 +85,7 @@ enum Test {
 impl Matcher {
     /// The longest regular expression accepted, in bytes; a plain list of alternatives may be
     /// longer.
-    pub const REGEX_BYTES_MAX: usize = 64 * 1024;
+    pub const REGEX_BYTES_MAX: usize = re2::BYTES_MAX;
 
     /// A matcher; a regular expression is read as Prometheus reads it: in Go's syntax, anchored at
     /// both ends, with `.` matching newlines.

@@ -16,6 +16,9 @@ mod escape;
 /// How deep groups may nest.
 pub const GROUPS_MAX: usize = 250;
 
+/// The longest expression read, in bytes; a plain list of values may be longer.
+pub const BYTES_MAX: usize = 64 * 1024;
+
 /// How often a part may be repeated, nested repetitions multiplied.
 const COPIES_MAX: u32 = 1000;
 
@@ -62,6 +65,10 @@ pub fn translate(pattern: &str) -> Result<String, Re2Error> {
 }
 
 fn read(pattern: &[u8]) -> Result<(Facts, String), Re2Error> {
+    if pattern.len() > BYTES_MAX {
+        let head = pattern.get(..40).unwrap_or(pattern);
+        return Err(fail("expression too large", &String::from_utf8_lossy(head)));
+    }
     let text = std::str::from_utf8(pattern).map_err(|e| {
         let rest = pattern.get(e.valid_up_to()..).unwrap_or_default();
         fail("invalid UTF-8", &String::from_utf8_lossy(rest))

@@ -52,6 +52,21 @@ fn errors_say_where() {
 }
 
 #[test]
+fn very_many_arguments() {
+    let call =
+        |args: String| parse(&format!("label_join(x, 'd', '-'{args})")).map(|e| e.to_string());
+    let strings = ", 's'".repeat(100);
+    assert_eq!(call(strings.clone()).unwrap().matches("\"s\"").count(), 100);
+    let error = call(format!("{strings}, ('s'), 1{strings}, x")).unwrap_err();
+    assert_eq!(
+        error.message,
+        "expected type string in call to function \"label_join\", got scalar"
+    );
+    let error = parse(&format!("abs(x{})", ", x".repeat(99))).unwrap_err();
+    assert_eq!(error.message, "expected 1 argument(s) in call to \"abs\", got 100");
+}
+
+#[test]
 fn series() {
     let labels = |text: &str| format!("{:?}", parse_metric(text).unwrap());
     assert_eq!(labels("up"), r#"{__name__="up"}"#);

@@ -185,8 +185,8 @@ impl Checker<'_> {
     }
 
     /// Checks a call whose arguments are still apart.
-    pub(super) fn call(self, e: &Call, args: &mut [Tree]) -> Checked {
-        self.argument_count(e, args.len())?;
+    pub(super) fn call(self, e: &Call, args: &mut [Tree], count: usize) -> Checked {
+        self.argument_count(e, count)?;
         let context = format_args!("call to function {}", Quoted(e.func.name)).to_string();
         if e.func.name == "info"
             && let Some(labels) = args.get_mut(1)

@@ -22,7 +22,7 @@ impl Parser<'_> {
 
     fn aggregate(&mut self, op: AggregateOp, start: u32) -> Parsed<Tree> {
         let mut modifier = self.aggregate_modifier()?;
-        let args = self.call_args()?;
+        let (args, got) = self.call_args()?;
         let mut end = self.last_closing;
         if modifier.is_none() {
             modifier = self.aggregate_modifier()?;
@@ -36,7 +36,7 @@ impl Parser<'_> {
         if args.is_empty() {
             return self.fail(span, "no arguments for aggregate expression provided".to_owned());
         }
-        let (expected, got) = (1 + usize::from(op.has_param()), args.len());
+        let expected = 1 + usize::from(op.has_param());
         if got != expected {
             return self.fail(
                 span,
