@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use periplus_model::{FloatHistogram, stale_nan};
 
-use super::literal::{self, Literal};
+use super::literal;
 
 /// The most values one series may have.
 pub(super) const VALUES_MAX: usize = 1_000_000;
+
+/// The most bytes that one item may expand to in histograms that differ.
+const STEPPED_BYTES_MAX: usize = 256 << 20;
 
 /// One value.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,12 +96,10 @@ fn parse_word(word: &str, out: &mut Vec<Item>) -> Result<(), String> {
 
 fn histograms(word: &str, out: &mut Vec<Item>) -> Result<(), String> {
     let (first, rest) = literal::split(word)?;
-    let one = |l: &Literal| Item::Histogram(Arc::new(l.histogram.clone()), l.hint_set);
-    if rest.is_empty() {
-        return push_all(out, 1, || one(&first));
-    }
-    if let Some(n) = rest.strip_prefix('x') {
-        return push_all(out, repetitions(n)? + 1, || one(&first));
+    let repeated = rest.strip_prefix('x').map(repetitions).transpose()?;
+    if rest.is_empty() || repeated.is_some() {
+        let one = Item::Histogram(Arc::new(first.histogram), first.hint_set);
+        return push_all(out, repeated.map_or(1, |n| n + 1), || one.clone());
     }
     let (subtract, rest) = match (rest.strip_prefix('+'), rest.strip_prefix('-')) {
         (Some(rest), _) => (false, rest),
@@ -107,10 +108,15 @@ fn histograms(word: &str, out: &mut Vec<Item>) -> Result<(), String> {
     };
     let (step, rest) = literal::split(rest)?;
     let n = rest.strip_prefix('x').ok_or("expected xN after a histogram's step")?;
+    let n = repetitions(n)?;
+    let each = first.histogram.bytes() + step.histogram.bytes();
+    if n.saturating_mul(each) > STEPPED_BYTES_MAX {
+        return Err(format!("{n} histograms of {each} bytes are over {STEPPED_BYTES_MAX} bytes"));
+    }
     let mut current = first.histogram;
     let item = |h: &FloatHistogram| Item::Histogram(Arc::new(h.clone()), step.hint_set);
     push_all(out, 1, || item(&current))?;
-    for _ in 0..repetitions(n)? {
+    for _ in 0..n {
         if current.schema > step.histogram.schema {
             return Err(format!(
                 "the step has schema {}, coarser than the histogram's {}",
@@ -232,6 +238,7 @@ mod tests {
             "{{schema:1}}+{{schema:0}}x2",
             "0x1A",
             "{{count:1}}+{{count:1}}",
+            "{{count:1 buckets:[1 2 3]}}+{{count:1}}x999999",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -134,3 +134,28 @@ fn what_can_t_be_read_is_told_with_its_line() {
         }
     }
 }
+
+mod properties {
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever is written, reading it ends with a script or an error.
+        #[test]
+        fn any_text_is_read(
+            lines in prop::collection::vec(
+                prop_oneof![
+                    Just("load 1m".to_owned()),
+                    Just("load_with_nhcb 10s".to_owned()),
+                    Just(String::new()),
+                    "eval (instant at|range from) [0-9msx ]{0,9}(to|step)?.{0,20}",
+                    "  [a-z]{1,3}(\\{[a-z=\"0-9,]{0,9}\\})?(@st)? [-+_x0-9a-z.{}: ]{0,24}",
+                    "  expect [a-z_]{0,8}( msg:| regex:)?.{0,12}",
+                    ".{0,30}",
+                ],
+                0..12,
+            ),
+        ) {
+            let _ = super::super::parse(&lines.join("\n"));
+        }
+    }
+}
