@@ -147,6 +147,7 @@ fn product(args: &Args, urls: &[String], dir: &std::path::Path) -> anyhow::Resul
     let mut command = Command::new(own);
     command.arg("standalone").arg("--listen").arg(args.listen.to_string());
     command.arg("--data").arg(dir.join("data"));
+    command.args(["--admin", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
     for url in urls {
         command.arg("--prometheus").arg(url);
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use periplus_daemon::admin::Admin;
 use periplus_daemon::drain::{self, Drain};
+use periplus_daemon::http;
 use periplus_daemon::listen::Listener;
 use periplus_daemon::telemetry::{self, TelemetryArgs};
-use periplus_daemon::http;
 
 /// The revision this binary was built from, where the build said it.
 const REVISION: &str = match option_env!("PERIPLUS_REVISION") {
@@ -23,7 +23,7 @@ const ADMIN_CONNECTIONS_MAX: usize = 64;
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct ProcessArgs {
     /// Address for /metrics, /-/healthy and /-/ready
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:10902")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:10910")]
     admin: String,
     /// How long running requests may take once the process is asked to end
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
@@ -41,7 +41,7 @@ pub(crate) async fn run<T>(
 ) -> anyhow::Result<()> {
     let telemetry = telemetry::init(&args.telemetry, component)?;
     let (admin, drain) = (Admin::new(component, env!("CARGO_PKG_VERSION"), REVISION), Drain::new());
-    let listener = Listener::bind(&args.admin, ADMIN_CONNECTIONS_MAX, "--admin").await?;
+    let listener = Listener::bind(&args.admin, "--admin", ADMIN_CONNECTIONS_MAX).await?;
     tracing::info!(address = %listener.address(), "admin listener");
     // It ends last, so that one can watch the rest end.
     let end = tokio_util::sync::CancellationToken::new();
@@ -52,7 +52,7 @@ pub(crate) async fn run<T>(
         Ok(parts) => {
             let token = drain.token();
             let asked = tokio::select! {
-                () = drain::signalled() => true,
+                () = drain::asked_to_end() => true,
                 () = token.cancelled() => false,
             };
             admin.set_unready("process", Some("ending".into()));
@@ -61,7 +61,9 @@ pub(crate) async fn run<T>(
             drop(parts);
             match (asked, late.is_empty()) {
                 (true, _) => Ok(()),
-                (false, true) => Err(anyhow::anyhow!("{component}: a part it cannot do without ended")),
+                (false, true) => {
+                    Err(anyhow::anyhow!("{component}: a part it cannot do without ended"))
+                }
                 (false, false) => Err(anyhow::anyhow!(
                     "{component}: a part it cannot do without ended, and these did not: {}",
                     late.join(", ")

@@ -36,9 +36,8 @@ impl Member {
         external.push(("replica", letter));
         let prometheus = Prometheus::start_at(flavour, &name, &external, place, dir).await;
         prometheus.store(&data.held(cluster, replica)).await;
-        let tsdb = prometheus.tsdb().display().to_string();
         let (name, url) = (format!("sidecar-{name}"), &prometheus.url);
-        let sidecar = Sidecar::start(&name, url, &["--tsdb", &tsdb], place, dir).await;
+        let sidecar = Sidecar::start(&name, url, &[], place, dir).await;
         Self { prometheus, sidecar }
     }
 }

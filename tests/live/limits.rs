@@ -25,7 +25,7 @@ async fn a_question_that_touches_everything_is_refused_with_memory_flat() {
     let p = Prometheus::start(&flavour, "big", &[("cluster", "big")], dir.path()).await;
     p.store(&series).await;
     let sidecar = Sidecar::start("sidecar", &p.url, &[], &Place::loopback(), dir.path()).await;
-    let limit = ["--query-memory-max", "67108864"];
+    let limit = ["--max-query-bytes", "67108864"];
     let query = Query::start("query", &[&sidecar.grpc], &limit, dir.path()).await;
     let when = When::Range { from: until_ms - 3_000_000, to: until_ms, step: 15_000 };
     for expr in ["{__name__=~\".+\"}", "rate({__name__=~\".+\"}[5m])", "sort({__name__!=\"\"} * 2)"]

@@ -1,0 +1,140 @@
+//! `periplus check`: whether something is right, before anything relies on it.
+
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::Command;
+use periplus_daemon::config::check_file;
+use periplus_promql::parse;
+
+/// Check a configuration file, a query or a block, and say everything that is wrong with it.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum What {
+    /// Check a YAML configuration file
+    Config {
+        /// The file.
+        file: PathBuf,
+        /// The command it is for; if not given, it must fit at least one.
+        #[arg(long)]
+        role: Option<String>,
+    },
+    /// Check a PromQL query and print it as Prometheus's formatter would
+    #[command(visible_alias = "query")]
+    Promql {
+        /// The query; `-` reads it from standard input.
+        query: String,
+    },
+    /// Check TSDB blocks: every checksum, order, reference and sample
+    Block {
+        /// Directories of blocks.
+        #[arg(required = true)]
+        dirs: Vec<PathBuf>,
+        /// Print all series and samples, a line of JSON for each series.
+        #[arg(long)]
+        dump: bool,
+    },
+}
+
+/// Runs the check; `services` are the commands that take a configuration file.
+pub(crate) fn run(args: Args, services: &[Command]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match args.what {
+        What::Config { file, role } => config(&file, role.as_deref(), services, &mut out),
+        What::Promql { query } => promql(&query, &mut out),
+        What::Block { dirs, dump } => {
+            let mut bad = 0;
+            for dir in &dirs {
+                if dump {
+                    let block = periplus_block::Block::open(dir)?;
+                    periplus_block::dump::dump(&block, &mut out)?;
+                    continue;
+                }
+                let report = periplus_block::check::check(dir);
+                writeln!(out, "{report}")?;
+                bad += usize::from(!report.is_ok());
+            }
+            if bad > 0 {
+                bail!("{bad} of {} blocks are bad", dirs.len());
+            }
+            Ok(())
+        }
+    }
+}
+
+fn config(
+    file: &std::path::Path,
+    role: Option<&str>,
+    services: &[Command],
+    out: &mut impl std::io::Write,
+) -> anyhow::Result<()> {
+    let names: Vec<&str> = services.iter().map(Command::get_name).collect();
+    if let Some(role) = role.filter(|r| !names.contains(r)) {
+        bail!("--role {role}: no such command; one of {}", names.join(", "));
+    }
+    let asked = services.iter().filter(|s| role.is_none_or(|r| r == s.get_name()));
+    let mut problems = Vec::new();
+    let mut fits = Vec::new();
+    for service in asked {
+        match check_file(service, file) {
+            Ok(fields) => fits.push((service.get_name(), fields)),
+            Err(e) => problems.push(format!("as `periplus {}`: {e}", service.get_name())),
+        }
+    }
+    match fits.first() {
+        Some((_, fields)) => {
+            let names: Vec<&str> = fits.iter().map(|f| f.0).collect();
+            writeln!(out, "{}: ok, {fields} settings for {}", file.display(), names.join(", "))?;
+            Ok(())
+        }
+        None => bail!("{}", problems.join("\n")),
+    }
+}
+
+fn promql(query: &str, out: &mut impl std::io::Write) -> anyhow::Result<()> {
+    let mut text = query.to_owned();
+    if query == "-" {
+        text.clear();
+        let most = parse::QUERY_BYTES_MAX as u64 + 1;
+        std::io::stdin().take(most).read_to_string(&mut text).context("reading the query")?;
+    }
+    match parse::parse(&text) {
+        Ok(expr) => {
+            writeln!(out, "{}", parse::pretty(&expr))?;
+            Ok(())
+        }
+        Err(e) => bail!("{e}{}", marked(&text, &e)),
+    }
+}
+
+/// The line of the query that an error is about, with a mark under the place.
+fn marked(query: &str, error: &parse::ParseError) -> String {
+    let Some((line, column)) = error.line_column else { return String::new() };
+    let Some(text) = query.lines().nth(line as usize - 1) else { return String::new() };
+    if text.len() > 200 {
+        return String::new();
+    }
+    // The column counts bytes, the eye characters.
+    let before = text.get(..column as usize - 1).map_or(0, |t| t.chars().count());
+    format!("\n  {text}\n  {}^", " ".repeat(before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_printed_or_its_fault_marked() {
+        let mut out = Vec::new();
+        promql("sum(x)by(a)", &mut out).expect("a query");
+        assert_eq!(String::from_utf8_lossy(&out), "sum by (a) (x)\n");
+        let error = promql("sum(é{a=\"1\"} +)", &mut out).expect_err("no query").to_string();
+        assert!(error.contains("parse error") && error.ends_with('^'), "{error}");
+    }
+}

@@ -1,0 +1,31 @@
+//! `periplus sidecar`: one sidecar, serving.
+
+use crate::process::{self, ProcessArgs};
+
+/// Stand beside a Prometheus and answer questions about it over gRPC.
+///
+/// Reads the external labels, health and gaps of its Prometheus, serves Thanos's Store, Query and Info
+/// services and periplus's own, and evaluates the parts of queries that are sent to it.
+///
+/// Example: periplus sidecar --prometheus http://127.0.0.1:9090 --listen 0.0.0.0:10901
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    sidecar: periplus_sidecar::Config,
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    process::run("sidecar", args.process, async move |admin, drain| {
+        let bound = periplus_sidecar::build(args.sidecar, admin, drain).await?;
+        let (admin, own) = (admin.clone(), drain.clone());
+        drain.spawn_essential("sidecar", async move {
+            if let Err(error) = periplus_sidecar::run(bound, &admin, &own).await {
+                tracing::error!(%error, "the sidecar ended");
+            }
+        });
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,67 @@
+//! `periplus standalone`: every role in one process, for one machine.
+//!
+//! A sidecar for each Prometheus, each on a loopback port of its own, and a query layer over them that
+//! reaches them as it would anywhere: what works here works when the roles move apart.
+
+use anyhow::{Context as _, bail};
+use periplus_daemon::admin::Admin;
+use periplus_daemon::drain::Drain;
+
+use crate::process::{self, ProcessArgs};
+
+/// Run every role in one process over the given Prometheus servers.
+///
+/// Each Prometheus needs external labels that name its cluster; servers that scrape the same thing need
+/// a `replica` label besides.
+///
+/// Example: periplus standalone --prometheus http://a:9090 --prometheus http://b:9090 --data ./data
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// URL of a Prometheus; may be repeated
+    #[arg(long, value_name = "URL", required = true)]
+    prometheus: Vec<url::Url>,
+    #[command(flatten)]
+    query: periplus_query::Config,
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    process::run("standalone", args.process, async move |admin, drain| {
+        let mut config = args.query;
+        let Some(data) = &config.data else {
+            bail!("--data: name a directory where this process may keep what it must not forget");
+        };
+        std::fs::create_dir_all(data).with_context(|| format!("--data {}", data.display()))?;
+        if config.replica_label.is_empty() {
+            config.replica_label.push("replica".into());
+        }
+        for url in args.prometheus {
+            let shown = url.to_string();
+            let address = sidecar(url, admin, drain)
+                .await
+                .with_context(|| format!("--prometheus {shown}"))?;
+            config.endpoint.push(address);
+        }
+        let query = periplus_query::build(config, admin, drain).await?;
+        tracing::info!(url = %format!("http://{}", query.http_address()), "ask here");
+        crate::query::serve(query, drain);
+        Ok(())
+    })
+    .await
+}
+
+/// Starts the sidecar of one Prometheus; gives its address.
+async fn sidecar(url: url::Url, admin: &Admin, drain: &Drain) -> anyhow::Result<String> {
+    let bound = periplus_sidecar::build(periplus_sidecar::Config::new(url), admin, drain).await?;
+    let address = bound.address().to_string();
+    // One Prometheus that is away does not make this process unready: the query layer names it.
+    let unseen = Admin::new("sidecar", env!("CARGO_PKG_VERSION"), "");
+    let own = drain.clone();
+    drain.spawn_essential("sidecar", async move {
+        if let Err(error) = periplus_sidecar::run(bound, &unseen, &own).await {
+            tracing::error!(%error, "a sidecar ended");
+        }
+    });
+    Ok(address)
+}
