@@ -24,7 +24,7 @@ pub mod grpc;
 mod metrics;
 pub mod plan;
 pub mod series;
-mod times;
+pub mod times;
 
 pub use config::Config;
 pub use metrics::{Metrics, Running};

@@ -22,6 +22,7 @@ use periplus_promql::source::{
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tracing::Instrument;
 
 use crate::dedup;
 use crate::fanout::Question;
@@ -50,13 +51,14 @@ pub struct RawSource {
     q: Arc<Question>,
     wanted: Wanted,
     runtime: Handle,
+    span: tracing::Span,
 }
 
 impl RawSource {
     /// To be called on the I/O runtime, which requests will run on.
     #[must_use]
     pub fn new(q: Arc<Question>, wanted: Wanted) -> Self {
-        Self { q, wanted, runtime: Handle::current() }
+        Self { q, wanted, runtime: Handle::current(), span: tracing::Span::current() }
     }
 }
 
@@ -81,7 +83,7 @@ impl Source for RawSource {
                         () = stop.cancelled() => { let _ = to.try_send(Err(SourceError::Cancelled)); }
                     }
                 };
-                self.runtime.spawn(work).abort_handle()
+                self.runtime.spawn(work.instrument(self.span.clone())).abort_handle()
             })
             .collect();
         Ok(Box::new(Blocks { from, tasks }))

@@ -9,7 +9,7 @@ use crate::fanout::QueryTimes;
 
 /// `e` with `@ start()`, `@ end()`, `start()`, `end()`, `range()` and `step()` replaced by their values.
 #[must_use]
-pub(crate) fn pin(e: &Expr, times: QueryTimes) -> Expr {
+pub fn pin(e: &Expr, times: QueryTimes) -> Expr {
     let mut out = e.clone();
     pin_in(&mut out, times);
     out

@@ -6,6 +6,7 @@ use axum::http::Response;
 use periplus_promql::annotations::{Annotation, Severity};
 use periplus_promql::parse;
 use periplus_promql::value::{StepGrid, Value};
+use tracing::Instrument;
 
 use super::error::ApiError;
 use super::json::Writer;
@@ -77,7 +78,8 @@ async fn answer(
     let text = p.get("query");
     let expr = parse::parse(text).map_err(|e| ApiError::parameter("query", e))?;
     let _running = api.metrics.running();
-    let result = api.answerer.answer(&expr, text.into(), when, &options).await;
+    let span = tracing::info_span!("query", query = text, instant = when.instant);
+    let result = api.answerer.answer(&expr, text.into(), when, &options).instrument(span).await;
     let mut answered = result.map_err(|e| {
         api.metrics.failed(e.kind.error_type());
         ApiError::from(e)

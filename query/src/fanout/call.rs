@@ -123,7 +123,8 @@ async fn once(
     let mut message = request.clone();
     message.timeout_ms = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
     let mut message = Request::new(message);
-    message.set_timeout(timeout);
+    // A little more than we wait ourselves, so that it is we who say what happened.
+    message.set_timeout(timeout + Duration::from_millis(500));
     periplus_daemon::telemetry::inject(message.metadata_mut());
     let answer = client.execute(message).await.map_err(|e| CallError::from_status(&e))?;
     let mut frames = answer.into_inner();

@@ -11,6 +11,7 @@ use periplus_promql::value::{StepGrid, StepMatrix, StepSeries, Value};
 use periplus_proto::fleet::{ExecuteRequest, Limits, MatchOp, Matcher, MatcherSet};
 use periplus_proto::rows::ResultRow;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::call::{CallError, execute};
 use super::{Question, wire};
@@ -49,7 +50,8 @@ pub async fn answer(
     let here: Arc<Mutex<Here>> = Arc::default();
     for part in fragment.parts.iter().filter(|p| q.may_have(*p, seen)) {
         let (q, fragment, here) = (Arc::clone(q), Arc::clone(fragment), Arc::clone(&here));
-        tasks.spawn(async move { (part, ask_part(&q, &fragment, grid, part, &here).await) });
+        let asking = async move { (part, ask_part(&q, &fragment, grid, part, &here).await) };
+        tasks.spawn(asking.in_current_span());
     }
     // In order of parts, so that sums do not depend on who was first.
     let mut pieces: BTreeMap<usize, Vec<Piece>> = BTreeMap::new();
@@ -113,14 +115,17 @@ async fn ask_part(
                     q.notes.missing(missing);
                 }
                 Target::Endpoint(e) => {
-                    let request = request(q, fragment, grid, &steps, part, e);
-                    let columns = wire::columns(fragment.partial.as_ref().map(|(k, _)| *k));
-                    match execute(q, e, &request, fragment.position, columns).await {
+                    let slice = Asked { fragment, grid, part, steps: &steps };
+                    let other = match q.config.hedge_after {
+                        None => None,
+                        Some(_) => slice.other(q, p, |o| o != e && !failed.contains_key(&o)),
+                    };
+                    match slice.ask(q, e, other).await {
                         Ok(rows) => pieces.push(Piece::Rows { rows, steps }),
-                        Err(CallError::Query(error)) => return Err(error),
-                        Err(CallError::Endpoint { reason, .. }) => {
+                        Err((_, CallError::Query(error))) => return Err(error),
+                        Err((who, CallError::Endpoint { reason, .. })) => {
                             // Others may have it: divide the steps anew without this endpoint.
-                            failed.insert(e, reason);
+                            failed.insert(who, reason);
                             continue 'again;
                         }
                     }
@@ -132,6 +137,59 @@ async fn ask_part(
             here.by_steps.entry(steps).or_default().insert(part);
         }
         return Ok(pieces);
+    }
+}
+
+/// Some steps of a fragment, asked of an endpoint.
+struct Asked<'a> {
+    fragment: &'a Fragment,
+    grid: StepGrid,
+    part: usize,
+    steps: &'a Range<usize>,
+}
+
+impl Asked<'_> {
+    /// Another endpoint that could answer all of these steps.
+    fn other(
+        &self,
+        q: &Question,
+        part: &crate::plan::Part,
+        allowed: impl Fn(EndpointId) -> bool,
+    ) -> Option<EndpointId> {
+        let own = sub_grid(self.grid, self.steps);
+        match slices(part, &self.fragment.expr, own, &q.clock(), allowed).as_slice() {
+            [Slice { target: Target::Endpoint(other), .. }] => Some(*other),
+            _ => None,
+        }
+    }
+
+    /// Asks `first`; when it has not answered after a while and there is another, that one too, and
+    /// takes the answer that comes first.
+    async fn ask(
+        &self,
+        q: &Question,
+        first: EndpointId,
+        other: Option<EndpointId>,
+    ) -> Result<Vec<ResultRow>, (EndpointId, CallError)> {
+        let one = async |e: EndpointId| {
+            let request = request(q, self.fragment, self.grid, self.steps, self.part, e);
+            let columns = wire::columns(self.fragment.partial.as_ref().map(|(k, _)| *k));
+            let position = self.fragment.position;
+            execute(q, e, &request, position, columns).await.map_err(|error| (e, error))
+        };
+        let (Some(other), Some(after)) = (other, q.config.hedge_after) else {
+            return one(first).await;
+        };
+        let late = async {
+            tokio::time::sleep(after).await;
+            one(other).await
+        };
+        let (asked, late) = (std::pin::pin!(one(first)), std::pin::pin!(late));
+        match futures::future::select(asked, late).await {
+            futures::future::Either::Left((result, _)) => result,
+            futures::future::Either::Right((Ok(rows), _)) => Ok(rows),
+            futures::future::Either::Right((Err(_), asked)) => asked.await,
+        }
     }
 }
 
