@@ -27,12 +27,15 @@ pub struct Runner<'a> {
     /// Whether every instant evaluation is repeated pinned to its time, at other times, and as a
     /// step of a range query, all of which must agree with it.
     pub reruns: bool,
+    /// Whether metric names are dropped at the end of a query only, which Prometheus's own scripts
+    /// take for granted (its flag `promql-delayed-name-removal`).
+    pub delayed_name_removal: bool,
 }
 
 /// Runs a script, reruns included.
 #[must_use]
 pub fn run(script: &Script, engine: &Engine) -> Report {
-    Runner { engine, reruns: true }.run(script)
+    Runner { engine, reruns: true, delayed_name_removal: true }.run(script)
 }
 
 /// One way to run a query.
@@ -176,7 +179,7 @@ impl Runner<'_> {
             QuerySpec::range(expr, run.query, run.grid)
         };
         spec.limits.samples = SAMPLES_MAX;
-        spec.delayed_name_removal = true;
+        spec.delayed_name_removal = self.delayed_name_removal;
         spec.start_timestamps = true;
         self.engine.execute(&spec, store, &Leaves::new(), &Cancel::new())
     }
