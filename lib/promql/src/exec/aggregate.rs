@@ -200,12 +200,16 @@ impl Group {
     fn sum(&mut self, row: &Row, span: Span, annotations: &mut Annotations) {
         if row.hist.is_empty() && self.hist.is_empty() {
             let [sums, comps] = self.columns.as_mut_slice() else { return };
-            for i in row.present.ones() {
-                if self.present.get(i) {
-                    (sums[i], comps[i]) = kahan_add(row.values[i], sums[i], comps[i]);
+            for (w, (new, known)) in
+                row.present.words().iter().zip(self.present.words()).enumerate()
+            {
+                let range = w * 64..(w * 64 + 64).min(row.values.len());
+                let (sums, comps) = (&mut sums[range.clone()], &mut comps[range.clone()]);
+                let (marks, values) = (&mut self.flags[range.clone()], &row.values[range]);
+                if *new == u64::MAX && *known == u64::MAX {
+                    sum_dense(values, sums, comps);
                 } else {
-                    sums[i] = row.values[i];
-                    self.flags[i] = flags::FLOAT;
+                    sum_sparse(*new, *known, values, (sums, comps, marks));
                 }
             }
             self.present.union_with(&row.present);
@@ -380,6 +384,37 @@ impl Group {
             present: self.present,
             flags: self.flags,
             histograms,
+        }
+    }
+}
+
+/// Adds values to sums where all are present. Without branches, so that it runs on several values at
+/// a time; the same operations as [`kahan_add`].
+fn sum_dense(values: &[f64], sums: &mut [f64], comps: &mut [f64]) {
+    for ((v, sum), c) in values.iter().zip(sums).zip(comps) {
+        let t = *sum + *v;
+        let (large, small) = if sum.abs() >= v.abs() { (*sum, *v) } else { (*v, *sum) };
+        let next = *c + ((large - t) + small);
+        *c = if t.abs() == f64::INFINITY { 0.0 } else { next };
+        *sum = t;
+    }
+}
+
+fn sum_sparse(
+    new: u64,
+    known: u64,
+    values: &[f64],
+    (sums, comps, marks): (&mut [f64], &mut [f64], &mut [u8]),
+) {
+    for (i, v) in values.iter().enumerate() {
+        if new >> i & 1 == 0 {
+            continue;
+        }
+        if known >> i & 1 == 1 {
+            (sums[i], comps[i]) = kahan_add(*v, sums[i], comps[i]);
+        } else {
+            sums[i] = *v;
+            marks[i] = flags::FLOAT;
         }
     }
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use periplus_model::Labels;
 use periplus_model::float::{format_float, format_g};
+use rayon::prelude::*;
 
 use super::Exec;
 use super::aggregate::{AggregateJob, Grouping, Groups, partial_kind};
 use super::fuse;
 use super::ranges::Piped;
 use super::row::{Frame, Row};
-use crate::annotations::Annotation;
+use crate::annotations::{Annotation, Annotations};
 use crate::engine::QueryError;
 use crate::functions::quantile::quantile;
 use crate::limits::Charge;
@@ -136,14 +137,24 @@ impl Exec<'_> {
         let mut merger = Merger::new(job.k_at.clone());
         let mut charge = Charge::new(&self.account, 0)?;
         let empty = PartialMatrix { kind: job.kind, grid: job.grid, groups: Vec::new() };
-        for chunk in f.rows.chunks(CHUNK) {
-            let mut groups = Groups::new(job);
-            for r in chunk {
-                self.cancel.check()?;
-                groups.add(r, &mut self.annotations);
-            }
-            charge.grow(groups.bytes())?;
-            merger.add(groups.finish())?;
+        let cancel = self.cancel;
+        let parts: Vec<Result<(PartialMatrix, Annotations), QueryError>> =
+            self.pool.install(|| {
+                let chunk = |rows: &[Row]| {
+                    let (mut groups, mut said) = (Groups::new(job), Annotations::new());
+                    for r in rows {
+                        cancel.check()?;
+                        groups.add(r, &mut said);
+                    }
+                    Ok((groups.finish(), said))
+                };
+                f.rows.par_chunks(CHUNK).map(chunk).collect()
+            });
+        for part in parts {
+            let (part, said) = part?;
+            self.annotations.merge(said);
+            charge.grow(part.bytes())?;
+            merger.add(part)?;
         }
         merger.add(empty)?;
         merger.finish()

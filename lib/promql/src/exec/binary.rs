@@ -5,6 +5,7 @@
 //! the one side, two results of the same labels) is refused here for that step too.
 
 use periplus_model::Labels;
+use rayon::prelude::*;
 
 use super::Exec;
 use super::matching::{Group, Matched, printed, result_labels, signature};
@@ -15,6 +16,9 @@ use crate::functions::binop::{self, Outcome};
 use crate::parse::ast::{Cardinality, Span};
 use crate::plan::{Node, VectorBinary};
 use crate::value::Bitmap;
+
+/// Groups of matching series a worker combines at a time.
+const GROUPS: usize = 64;
 
 /// One operation between two vectors, sides arranged: `many` may have several series of a
 /// signature at a step, `one` may not.
@@ -59,12 +63,26 @@ impl Exec<'_> {
             delayed: self.spec.delayed_name_removal,
         };
         let matched = Matched::new(&b.matching, op.many, op.one);
+        let bytes: usize = matched.groups.iter().map(|g| g.left.len().max(g.right.len())).sum();
+        let charge = crate::limits::Charge::new(&self.account, (bytes * (steps * 9 + 160)) as u64)?;
+        let cancel = self.cancel;
+        type Part = Result<(Vec<Row>, Annotations), QueryError>;
+        let parts: Vec<Part> = self.pool.install(|| {
+            let chunk = |groups: &[Group]| {
+                let (mut rows, mut said) = (Vec::with_capacity(groups.len()), Annotations::new());
+                for g in groups {
+                    cancel.check()?;
+                    op.group(g, &mut rows, &mut said)?;
+                }
+                Ok((rows, said))
+            };
+            matched.groups.par_chunks(GROUPS).map(chunk).collect()
+        });
         let mut rows = Vec::with_capacity(op.many.len());
-        let mut charge = crate::limits::Charge::new(&self.account, 0)?;
-        for g in &matched.groups {
-            self.cancel.check()?;
-            charge.grow(((g.left.len().max(g.right.len())) * (steps * 9 + 160)) as u64)?;
-            op.group(g, &mut rows, &mut self.annotations)?;
+        for part in parts {
+            let (more, said) = part?;
+            rows.extend(more);
+            self.annotations.merge(said);
         }
         let mut out = Frame { rows, ordered: false, charge: Some(charge) };
         out.drop_empty();

@@ -106,8 +106,7 @@ impl Exec<'_> {
         let hints =
             SelectHints { step_ms: n.grid.step_ms, func: Some("info"), ..SelectHints::default() };
         let mut stream = self.source.select(&SelectRequest { matchers, range, hints })?;
-        let selection =
-            Selection {
+        let selection = Selection {
             select: 0,
             at: info.at,
             offset_ms: info.offset_ms,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use periplus_model::{Labels, METRIC_NAME, SampleBuffer};
+use rayon::prelude::*;
 
 use super::aggregate::AggregateJob;
 use super::fuse;
@@ -13,12 +14,16 @@ use super::samples::Samples;
 use super::stats::Counts;
 use super::window::Job;
 use super::{Exec, Selected};
+use crate::annotations::Annotations;
 use crate::engine::QueryError;
 use crate::functions::{Win, extended};
 use crate::limits::Charge;
 use crate::partial::{Merger, PartialMatrix};
 use crate::plan::{Node, NodeId, Op, RangeCall, RangeInput, Read, Window};
 use crate::source::SeriesEntry;
+
+/// Rows a worker takes at a time where they are already there.
+const ROWS: usize = 128;
 
 /// What a pipeline has given.
 pub(super) enum Piped {
@@ -68,9 +73,20 @@ impl Exec<'_> {
         };
         let mut frame = self.take_frame(op.child)?;
         let job = self.map_job(end, node)?;
-        for r in &mut frame.rows {
-            self.cancel.check()?;
-            job.apply(r, &mut self.annotations);
+        let cancel = self.cancel;
+        let said: Vec<Result<Annotations, QueryError>> = self.pool.install(|| {
+            let chunk = |rows: &mut [Row]| {
+                let mut said = Annotations::new();
+                for r in rows {
+                    cancel.check()?;
+                    job.apply(r, &mut said);
+                }
+                Ok(said)
+            };
+            frame.rows.par_chunks_mut(ROWS).map(chunk).collect()
+        });
+        for s in said {
+            self.annotations.merge(s?);
         }
         frame.drop_empty();
         if job.drops_name() && !self.spec.delayed_name_removal {
@@ -269,28 +285,41 @@ impl Exec<'_> {
         };
         let delayed = self.spec.delayed_name_removal;
         let mut counts = Counts::like(self.counts_of(n.context)?);
-        let mut samples = Samples::default();
-        let mut rows = Vec::with_capacity(frame.rows.len());
         let steps = n.grid.steps();
-        let mut charge = Charge::new(&self.account, 0)?;
-        for r in frame.rows {
-            self.cancel.check()?;
-            samples.take_points(&r, inner);
-            charge.grow((steps * 9 + 160) as u64)?;
-            let mut row = Row::empty(r.labels, steps);
-            row.drop_name = r.drop_name;
-            let labels = row.labels.clone();
-            let name = labels.value(METRIC_NAME);
-            let notes = &mut self.annotations;
-            pipeline::run_window(&job, c.at_span, &samples, &mut row, name, &mut counts, notes)?;
-            let typed = self.spec.type_and_unit_labels;
-            pipeline::counter_hint(c.func, typed, &row, c.at_span, notes);
-            if !pipeline::keeps_name(c.func) || row.drop_name {
-                super::map::drop_name(&mut row, delayed);
-            }
-            if row.present.any() {
-                rows.push(row);
-            }
+        let charge = Charge::new(&self.account, (frame.rows.len() * (steps * 9 + 160)) as u64)?;
+        let (cancel, typed) = (self.cancel, self.spec.type_and_unit_labels);
+        type Part = Result<(Vec<Row>, Counts, Annotations), QueryError>;
+        let parts: Vec<Part> = self.pool.install(|| {
+            let chunk = |rows: &[Row]| {
+                let (mut samples, mut out) = (Samples::default(), Vec::with_capacity(rows.len()));
+                let (mut counts, mut said) = (Counts::like(&counts), Annotations::new());
+                for r in rows {
+                    cancel.check()?;
+                    samples.take_points(r, inner);
+                    let mut row = Row::empty(r.labels.clone(), steps);
+                    row.drop_name = r.drop_name;
+                    let name = r.labels.value(METRIC_NAME);
+                    let span = c.at_span;
+                    let to = (&mut counts, &mut said);
+                    pipeline::run_window(&job, span, &samples, &mut row, name, to.0, to.1)?;
+                    pipeline::counter_hint(c.func, typed, &row, span, &mut said);
+                    if !pipeline::keeps_name(c.func) || row.drop_name {
+                        super::map::drop_name(&mut row, delayed);
+                    }
+                    if row.present.any() {
+                        out.push(row);
+                    }
+                }
+                Ok((out, counts, said))
+            };
+            frame.rows.par_chunks(ROWS).map(chunk).collect()
+        });
+        let mut rows = Vec::with_capacity(frame.rows.len());
+        for part in parts {
+            let (more, counted, said) = part?;
+            rows.extend(more);
+            counts.merge(&counted);
+            self.annotations.merge(said);
         }
         // What windows of a subquery read was read inside of it.
         counts.read = 0;

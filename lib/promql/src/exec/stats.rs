@@ -27,6 +27,13 @@ impl Counts {
     pub(crate) fn at_step(&mut self, step: usize, total: u64, read: u64) {
         self.total += total;
         self.read += read;
+        if !self.total_at.is_empty() {
+            self.by_step(step, total, read);
+        }
+    }
+
+    /// Counts for a step only; the caller counts the whole.
+    pub(crate) fn by_step(&mut self, step: usize, total: u64, read: u64) {
         if let Some(n) = self.total_at.get_mut(step) {
             *n += total;
         }

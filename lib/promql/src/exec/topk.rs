@@ -147,6 +147,16 @@ impl Best {
         let Some(heap) = self.groups.get_mut(group).and_then(|g| g.steps.get_mut(step)) else {
             return;
         };
+        // Most values are clearly worse than the worst kept.
+        if heap.len() >= k
+            && let Some(root) = heap.first()
+        {
+            match by {
+                By::Largest if e.value < root.value => return,
+                By::Smallest if e.value > root.value => return,
+                _ => {}
+            }
+        }
         let worse = |a: &Entry, b: &Entry| order(by, members, a, b) == Ordering::Greater;
         if heap.len() < k {
             heap.push(e);

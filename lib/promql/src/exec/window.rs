@@ -3,7 +3,7 @@
 use crate::exec::row::{Row, histogram_weight};
 use crate::exec::samples::Samples;
 use crate::exec::stats::Counts;
-use crate::functions::rate::{Kind, float_result};
+use crate::functions::rate::{FactorCache, Kind};
 use crate::functions::{Cx, Point, Win, changes, instant_delta, linear, over_time, rate};
 use crate::plan::Window;
 use crate::value::StepGrid;
@@ -167,9 +167,12 @@ impl Job<'_> {
     /// `rate` and its like over plain floats. How many resets lie in the window is kept while it
     /// slides, so that the samples inside are only looked at when there is one.
     fn plain_rate(&self, s: &Samples, kind: Kind, row: &mut Row, counts: &mut Counts) {
-        let (ft, fv) = (s.ft.as_slice(), s.fv.as_slice());
-        let n = ft.len().min(fv.len());
+        let n = s.ft.len().min(s.fv.len());
+        let (ft, fv) = (&s.ft[..n], &s.fv[..n]);
         let (mut lo, mut hi, mut resets) = (0usize, 0usize, 0usize);
+        let mut cache = FactorCache::default();
+        let by_step = !counts.total_at.is_empty();
+        let (mut total, mut read) = (0u64, 0u64);
         for i in 0..self.grid.steps() {
             let t = self.grid.time(i);
             let end = self.window.end(t);
@@ -186,17 +189,18 @@ impl Job<'_> {
             if lo == hi {
                 continue;
             }
-            counts.at_step(i, (hi - lo) as u64, (hi - was.max(lo)) as u64);
+            let (all, fresh) = ((hi - lo) as u64, (hi - was.max(lo)) as u64);
+            (total, read) = (total + all, read + fresh);
+            if by_step {
+                counts.by_step(i, all, fresh);
+            }
+            if hi - lo < 2 {
+                continue;
+            }
             let (ft, fv) = (&ft[lo..hi], &fv[lo..hi]);
             let mut change = fv[fv.len() - 1] - fv[0];
             if kind.counter && resets > 0 {
-                let mut lost = 0.0;
-                for pair in fv.windows(2) {
-                    if pair[1] < pair[0] {
-                        lost += pair[0];
-                    }
-                }
-                change += lost;
+                change += lost(fv);
             }
             let w = Win {
                 t,
@@ -213,11 +217,24 @@ impl Job<'_> {
                 anchored: false,
                 smoothed: false,
             };
-            if let Some(Point::Float(v)) = float_result(&w, kind, change) {
+            if let Some(v) = cache.result(&w, kind, change) {
                 row.set_float(i, v);
             }
         }
+        counts.total += total;
+        counts.read += read;
     }
+}
+
+/// What counter resets took away.
+fn lost(values: &[f64]) -> f64 {
+    let mut lost = 0.0;
+    for pair in values.windows(2) {
+        if pair[1] < pair[0] {
+            lost += pair[0];
+        }
+    }
+    lost
 }
 
 fn kind_of(func: &str) -> Kind {

@@ -67,7 +67,6 @@ pub(crate) fn extrapolated(w: &Win<'_>, kind: Kind, cx: &mut Cx<'_>) -> Option<P
 }
 
 /// The result for floats whose change, resets made good, is `change`. At least one sample.
-#[inline]
 pub(crate) fn float_result(w: &Win<'_>, kind: Kind, change: f64) -> Option<Point> {
     let last = w.fv.len() - 1;
     let first_start = if kind.counter { w.fst.first().copied().unwrap_or(0) } else { 0 };
@@ -88,6 +87,62 @@ pub(crate) fn float_result(w: &Win<'_>, kind: Kind, change: f64) -> Option<Point
     };
     let factor = e.factor(zero)?;
     Some(Point::Float(change * per_second(factor, w, kind)))
+}
+
+/// Remembers the factor of the last window: windows over regular samples are all alike, and then
+/// nothing has to be divided.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FactorCache {
+    /// Samples in the window, and milliseconds from its start to the first, from the first to the
+    /// last, from the last to its end.
+    alike: (usize, i64, i64, i64),
+    factor: f64,
+    sampled_s: f64,
+    /// No counter that would have been zero later than this many seconds before the first sample
+    /// changes the factor.
+    to_start_s: f64,
+}
+
+impl FactorCache {
+    /// As [`float_result`], for plain floats without start timestamps; at least two samples.
+    #[inline]
+    pub(crate) fn result(&mut self, w: &Win<'_>, kind: Kind, change: f64) -> Option<f64> {
+        let n = w.ft.len();
+        let (first, last) = (w.ft[0], w.ft[n - 1]);
+        let alike = (n, first - w.start, last - first, w.end - last);
+        if alike != self.alike {
+            self.fill(w, kind, alike);
+        }
+        // The counter's zero lies clearly before what is extrapolated to: the usual case. The
+        // margin leaves out what rounding could decide.
+        let first_value = w.fv[0];
+        let clear = !kind.counter
+            || !(change > 0.0 && first_value >= 0.0)
+            || first_value * self.sampled_s > self.to_start_s * change * (1.0 + 1e-9);
+        if clear {
+            return Some(change * self.factor);
+        }
+        match float_result(w, kind, change) {
+            Some(Point::Float(v)) => Some(v),
+            _ => None,
+        }
+    }
+
+    #[cold]
+    fn fill(&mut self, w: &Win<'_>, kind: Kind, alike: (usize, i64, i64, i64)) {
+        let e = Extrapolation {
+            first_t: w.ft[0],
+            last_t: w.ft[alike.0 - 1],
+            count: alike.0,
+            first_start: 0,
+            start: w.start,
+            end: w.end,
+        };
+        self.alike = alike;
+        self.factor = e.factor(None).map_or(f64::NAN, |f| per_second(f, w, kind));
+        self.sampled_s = alike.2 as f64 / 1000.0;
+        self.to_start_s = alike.1 as f64 / 1000.0;
+    }
 }
 
 fn per_second(factor: f64, w: &Win<'_>, kind: Kind) -> f64 {
