@@ -291,7 +291,7 @@ mod tests {
         }
         assert_eq!(format_e(5e-324), "5e-324");
         // Ties between two shortest texts.
-        let v = 1_837_923_191_148_291.25;
+        let v = 7_351_692_764_593_165.0 / 4.0;
         assert_eq!(format_float(v), "1837923191148291.2");
         assert_eq!(format_g(-v), "-1.8379231911482912e+15");
     }
