@@ -11,7 +11,7 @@
 //! - [`tombstones`] and [`meta`]: the two small files.
 //! - [`block`]: all of these together, which is what most callers open.
 //! - [`check`] and [`dump`]: says everything that is wrong with a block; prints all of it.
-//! - [`write`]: blocks from sorted series.
+//! - [`mod@write`]: blocks from sorted series.
 //!
 //! Every byte is distrusted: lengths and counts are held against the bytes that are there before
 //! anything is allocated for them, checksums are verified where the format has them, and no input
