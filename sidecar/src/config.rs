@@ -44,6 +44,15 @@ pub struct Config {
     /// How far back gaps in Prometheus's data are looked for
     #[arg(long, value_name = "DURATION", default_value = "6h", value_parser = humantime::parse_duration)]
     pub gap_window: Duration,
+    /// Prometheus's data directory; with it recent questions are answered from its write-ahead log, at no cost to Prometheus
+    #[arg(long, value_name = "DIR")]
+    pub tsdb: Option<PathBuf>,
+    /// How far back the write-ahead log is kept in memory; 0 switches that off
+    #[arg(long, value_name = "DURATION", default_value = "75m", value_parser = humantime::parse_duration)]
+    pub hot_window: Duration,
+    /// The most memory that may take; above it, it is switched off
+    #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = parse_bytes)]
+    pub hot_window_memory: u64,
     /// Where pushed queries are evaluated
     #[arg(long, value_enum, default_value_t)]
     pub evaluate_in: EvaluateIn,
@@ -123,7 +132,37 @@ impl Config {
             limits: RequestLimits::default(),
             prometheus_poll_interval: Duration::from_secs(5),
             gap_window: Duration::from_secs(6 * 3600),
+            tsdb: None,
+            hot_window: Duration::from_secs(75 * 60),
+            hot_window_memory: 32 << 20,
             evaluate_in: EvaluateIn::Auto,
         }
+    }
+}
+
+/// `32MiB`, `1GiB`, `4096`.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text.get(digits.len()..).unwrap_or_default() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        unit => return Err(format!("unknown unit {unit:?}; write a number with KiB, MiB or GiB")),
+    };
+    let number: u64 = digits.trim().parse().map_err(|e| format!("{digits:?}: {e}"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is too large"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_units() {
+        assert_eq!(parse_bytes("32MiB"), Ok(32 << 20));
+        assert_eq!(parse_bytes("77"), Ok(77));
+        assert!(parse_bytes("3MB").is_err() && parse_bytes("MiB").is_err());
+        assert!(parse_bytes("99999999999GiB").is_err());
     }
 }

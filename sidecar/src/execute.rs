@@ -2,8 +2,8 @@
 //!
 //! The answer is always that of a Prometheus 3.x that holds this endpoint's series with their external
 //! labels. [`delegate`] asks our Prometheus where [`rules`] can rewrite the question exactly and its version
-//! has these semantics; else [`local`] runs the engine over remote read ([`source`]). Both give the same
-//! rows.
+//! has these semantics; else [`local`] runs the engine over remote read ([`source`]). Before either, the
+//! engine tries the hot window, which costs Prometheus nothing. All give the same rows.
 
 mod delegate;
 mod local;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use periplus_model::Labels;
-use periplus_promql::engine::QueryError;
+use periplus_promql::engine::{ErrorKind, QueryError};
 use periplus_promql::limits::Cancel;
 use periplus_promql::parse::ast::Expr;
 use periplus_promql::partial::PartialHistogram;
@@ -80,32 +80,46 @@ pub(crate) enum ExecuteError {
     Query(#[from] QueryError),
 }
 
-/// Evaluates a job, and says where and why there.
+/// Evaluates a job in the first way that can.
 pub(crate) async fn run(
     shared: &Arc<Shared>,
     snapshot: &Arc<Snapshot>,
     job: Job,
 ) -> Result<Output, ExecuteError> {
     let begun = Instant::now();
-    let reason = match shared.config.evaluate_in {
-        EvaluateIn::Engine => "configured",
-        EvaluateIn::Auto => match delegate::run(shared.watch.client(), snapshot, &job).await {
+    let cancel = Cancel::with_deadline(begun + job.timeout);
+    let token = CancellationToken::new();
+    // Dropped when the client leaves: the engine and the reads then end.
+    let _stop = Stop { cancel: cancel.clone(), token: token.clone() };
+    let job = Arc::new(job);
+    let auto = shared.config.evaluate_in == EvaluateIn::Auto;
+    let hot = shared.hot.as_ref().filter(|_| auto);
+    if let Some(source) = hot.and_then(|h| h.source(snapshot, &job.external)) {
+        match local::run(shared, &job, Box::new(source), cancel.clone(), "hot").await {
+            // It reaches back further than the window.
+            Err(ExecuteError::Query(e)) if e.kind == ErrorKind::Unavailable => {}
+            done => {
+                shared.metrics.evaluated("hot", "");
+                return done;
+            }
+        }
+    }
+    let reason = if auto {
+        match delegate::run(shared.watch.client(), snapshot, &job).await {
             Ok(output) => {
                 shared.metrics.evaluated("prometheus", "");
                 return Ok(output);
             }
             Err(delegate::NotHere::Because(reason)) => reason,
             Err(delegate::NotHere::Failed(error)) => return Err(error.into()),
-        },
+        }
+    } else {
+        "configured"
     };
     shared.metrics.evaluated("engine", reason);
     tracing::debug!(reason, query = %job.query, "evaluating in the engine");
-    let left = job.timeout.saturating_sub(begun.elapsed());
-    let cancel = Cancel::with_deadline(Instant::now() + left);
-    let token = CancellationToken::new();
-    // Dropped when the client leaves: the engine and the reads then end.
-    let _stop = Stop { cancel: cancel.clone(), token: token.clone() };
-    local::run(shared, job, cancel, token).await
+    let source = source::RemoteSource::new(shared, &job, token);
+    local::run(shared, &job, Box::new(source), cancel, "engine").await
 }
 
 /// Ends an evaluation when it is dropped.

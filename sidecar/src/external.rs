@@ -55,21 +55,20 @@ impl External {
         Self::new(all, &external)
     }
 
+    /// The names that no series shows.
+    pub(crate) fn dropped(&self) -> Vec<String> {
+        self.dropped.iter().cloned().collect()
+    }
+
     /// Whether some series may have to be sorted: one that carries what is added or dropped.
     pub(crate) fn needs_sort(&self, shadowed: &BTreeSet<String>) -> bool {
         !shadowed.is_empty() || self.dropped.iter().any(|d| self.all.get(d).is_none())
     }
 
-    /// Decides matchers as if every series carried all external labels: how endpoints are chosen.
-    pub(crate) fn resolve_all(&self, matchers: &[Matcher]) -> Resolved {
+    /// Decides matchers as if every series carried all external labels, also those that are dropped:
+    /// matching on a replica label is a way to choose replicas.
+    pub(crate) fn resolve(&self, matchers: &[Matcher]) -> Resolved {
         resolve(matchers, |name| self.all.get(name))
-    }
-
-    /// Decides matchers for series as they are shown: a dropped label is absent.
-    pub(crate) fn resolve_shown(&self, matchers: &[Matcher]) -> Resolved {
-        resolve(matchers, |name| {
-            self.shown.get(name).or_else(|| self.dropped.contains(name).then_some(""))
-        })
     }
 
     /// A frame's labels as they are to be shown. Prometheus has added the external ones already, except
@@ -151,11 +150,10 @@ mod tests {
             Resolved::Ask(all) => Some(all.iter().map(|m| format!("{m:?}")).collect::<Vec<_>>()),
         };
         let both = [m("cluster", MatchOp::Regex, "a|b"), m("job", MatchOp::Equal, "x")];
-        assert_eq!(asked(e.resolve_all(&both)).unwrap(), ["job=\"x\""]);
-        assert_eq!(asked(e.resolve_all(&[m("cluster", MatchOp::NotEqual, "a")])), None);
+        assert_eq!(asked(e.resolve(&both)).unwrap(), ["job=\"x\""]);
+        assert_eq!(asked(e.resolve(&[m("cluster", MatchOp::NotEqual, "a")])), None);
         let replica = [m("replica", MatchOp::Equal, "0")];
-        assert_eq!(asked(e.resolve_all(&replica)).unwrap(), ["__name__=~\".*\""]);
-        assert_eq!(asked(e.resolve_shown(&replica)), None);
+        assert_eq!(asked(e.resolve(&replica)).unwrap(), ["__name__=~\".*\""]);
     }
 
     #[test]

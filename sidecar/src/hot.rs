@@ -10,9 +10,12 @@
 //! introduced, a log that was cut) moves that time forward or empties the window; nothing is guessed.
 
 mod follow;
+mod keep;
 mod series;
 mod source;
 mod window;
+
+pub(crate) use keep::Keeper;
 
 pub use follow::{Follower, HotConfig, HotStatus};
 pub use source::HotSource;

@@ -4,7 +4,8 @@
 //! `thanos.info.Info` and our own `periplus.fleet.v1.Fleet`); [`external`] decides matchers on external labels
 //! and puts those labels on series; `read` streams series out of remote read, and [`order`] brings them in the
 //! right order once external labels are on them; `execute` evaluates subtrees, in Prometheus's own API where
-//! that is exact and in `periplus-promql` over remote read where it is not; [`prometheus`] talks to the
+//! that is exact and in `periplus-promql` over remote read where it is not, after
+//! [`hot`], the newest minutes in our own memory; [`prometheus`] talks to the
 //! Prometheus and watches its labels, health, lag and gaps.
 //!
 //! It is not a store: it holds no samples, and what streams through it is bounded by what the client
@@ -19,6 +20,7 @@
 mod config;
 mod execute;
 mod external;
+pub mod hot;
 pub mod live;
 mod metrics;
 mod order;

@@ -13,6 +13,7 @@ use periplus_promql::engine::Engine;
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
+use crate::hot::Keeper;
 use crate::metrics::Metrics;
 use crate::prometheus::Watch;
 
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) watch: Arc<Watch>,
     pub(crate) metrics: Metrics,
     pub(crate) engine: Arc<Engine>,
+    pub(crate) hot: Option<Arc<Keeper>>,
     /// One place for each request that is evaluated or streamed.
     pub(crate) places: Arc<Semaphore>,
 }

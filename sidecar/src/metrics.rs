@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::hot::HotStatus;
 use crate::prometheus::Snapshot;
 
 /// One of our services' methods and how it ended.
@@ -55,6 +56,10 @@ pub(crate) struct Metrics {
     head_series: Family<SourceLabels, Gauge>,
     gaps: Family<SourceLabels, Gauge>,
     shadowed: Family<SourceLabels, Gauge>,
+    hot_ready: Family<SourceLabels, Gauge>,
+    hot_from: Family<SourceLabels, FloatGauge>,
+    hot_series: Family<SourceLabels, Gauge>,
+    hot_bytes: Family<SourceLabels, Gauge>,
 }
 
 fn durations() -> Histogram {
@@ -78,6 +83,10 @@ impl Metrics {
             head_series: Family::default(),
             gaps: Family::default(),
             shadowed: Family::default(),
+            hot_ready: Family::default(),
+            hot_from: Family::default(),
+            hot_series: Family::default(),
+            hot_bytes: Family::default(),
         };
         admin.register(|r| m.register(r));
         m
@@ -105,6 +114,14 @@ impl Metrics {
             "External labels that its series carry themselves",
             self.shadowed.clone(),
         );
+        r.register("hot_window_ready", "Whether the hot window answers", self.hot_ready.clone());
+        r.register(
+            "hot_window_covered_from_seconds",
+            "Unix time from which on the hot window is whole",
+            self.hot_from.clone(),
+        );
+        r.register("hot_window_series", "Series in the hot window", self.hot_series.clone());
+        r.register("hot_window_bytes", "Memory of the hot window", self.hot_bytes.clone());
     }
 
     /// A request ended.
@@ -142,6 +159,22 @@ impl Metrics {
             .set(i64::try_from(s.head_series).unwrap_or(i64::MAX));
         self.gaps.get_or_create(&labels).set(count(s.gaps.len()));
         self.shadowed.get_or_create(&labels).set(count(s.shadowed.len()));
+    }
+
+    /// How the hot window is.
+    pub(crate) fn hot(&self, status: &HotStatus) {
+        let labels = SourceLabels { prometheus: self.source.to_string() };
+        let (ready, from, series, bytes) = match status {
+            HotStatus::Ready { covered_from_ms, series, bytes, .. } => {
+                (1, *covered_from_ms, *series, *bytes)
+            }
+            HotStatus::Loading | HotStatus::Off { .. } => (0, 0, 0, 0),
+        };
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.hot_ready.get_or_create(&labels).set(ready);
+        self.hot_from.get_or_create(&labels).set(from as f64 / 1000.0);
+        self.hot_series.get_or_create(&labels).set(count(series));
+        self.hot_bytes.get_or_create(&labels).set(count(bytes));
     }
 }
 

@@ -6,7 +6,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod client;
-mod exposition;
+pub(crate) mod exposition;
 pub(crate) mod frames;
 mod gaps;
 pub(crate) mod snapshot;

@@ -20,6 +20,7 @@ use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::config::Config;
+use crate::hot::{HotConfig, Keeper};
 use crate::live::{FleetService, InfoService, QueryService, Shared, StoreService};
 use crate::metrics::Metrics;
 use crate::prometheus::{Client, Snapshot, Watch};
@@ -87,8 +88,14 @@ impl Sidecar {
         let interval = config.prometheus_poll_interval;
         let name = format!("watch of {}", watch.client().address());
         drain.spawn(name, Arc::clone(&watch).run(interval, drain.token()));
+        let hot = hot_config(&config).map(|c| Arc::new(Keeper::new(c)));
+        if let Some(keeper) = &hot {
+            let (keeper, watch, metrics) =
+                (Arc::clone(keeper), Arc::clone(&watch), metrics.clone());
+            drain.spawn("hot window", keeper.run(watch, metrics, drain.token()));
+        }
         let places = Arc::new(Semaphore::new(config.limits.concurrent_max.max(1)));
-        Ok(Self { shared: Arc::new(Shared { config, watch, metrics, engine, places }) })
+        Ok(Self { shared: Arc::new(Shared { config, watch, metrics, engine, hot, places }) })
     }
 
     /// What is known of the Prometheus now.
@@ -158,6 +165,16 @@ impl Sidecar {
         let endpoint = Endpoint::from_static("http://in-process");
         Ok(endpoint.connect_with_connector_lazy(connector))
     }
+}
+
+/// The hot window's settings, where it is wanted and the log can be read.
+fn hot_config(config: &Config) -> Option<HotConfig> {
+    let tsdb = config.tsdb.as_ref().filter(|_| !config.hot_window.is_zero())?;
+    Some(HotConfig {
+        wal_dir: tsdb.join("wal"),
+        length: config.hot_window,
+        bytes_max: usize::try_from(config.hot_window_memory).unwrap_or(usize::MAX),
+    })
 }
 
 impl Bound {

@@ -380,6 +380,17 @@ impl Cut {
             row.present = bits;
         }
         rows.retain(|r| r.present.count() > 0);
+        if grid.steps() == 1 {
+            let value = |r: &OutputRow| r.columns.first().and_then(|c| c.first()).copied();
+            let order = |x: &OutputRow, y: &OutputRow| {
+                self.order(value(x).unwrap_or(f64::NAN), value(y).unwrap_or(f64::NAN))
+            };
+            // Group by group, best first; rows of equal values stay in order of labels.
+            rows.sort_by(|x, y| {
+                let groups = group_of(&x.labels, a).cmp(&group_of(&y.labels, a));
+                groups.then_with(|| order(x, y))
+            });
+        }
         Ok(())
     }
 

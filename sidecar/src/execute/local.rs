@@ -1,53 +1,57 @@
-//! The engine over remote read.
+//! The engine over a source.
 
 use std::sync::Arc;
 
-use periplus_promql::engine::{ErrorKind, Leaves, QueryError, QueryResult, QuerySpec};
+use periplus_promql::engine::{Engine, ErrorKind, Leaves, QueryError, QueryResult, QuerySpec};
 use periplus_promql::limits::{Cancel, Limits};
 use periplus_promql::partial::{PartialHistogram, PartialKind as EngineKind, PartialMatrix};
+use periplus_promql::source::Source;
 use periplus_promql::value::{Bitmap, Value};
 use periplus_proto::fleet::PartialKind;
-use tokio_util::sync::CancellationToken;
 
-use super::source::RemoteSource;
 use super::{ExecuteError, Job, Output, OutputRow};
 use crate::live::Shared;
 use periplus_model::Labels;
 
-/// Runs a job in the engine, on a thread that may block.
+/// Runs a job in the engine, on a thread that may block. `path` is what the answer is said to come from.
 pub(super) async fn run(
     shared: &Arc<Shared>,
-    job: Job,
+    job: &Arc<Job>,
+    source: Box<dyn Source>,
     cancel: Cancel,
-    token: CancellationToken,
+    path: &'static str,
 ) -> Result<Output, ExecuteError> {
-    let source = RemoteSource::new(shared, &job, token);
-    let engine = Arc::clone(&shared.engine);
+    let (engine, job) = (Arc::clone(&shared.engine), Arc::clone(job));
     let span = tracing::Span::current();
     let done = tokio::task::spawn_blocking(move || {
         let _inside = span.enter();
-        let spec = spec(&job);
-        let output = if job.kind == PartialKind::Whole {
-            let result = engine.execute(&spec, &source, &Leaves::new(), &cancel)?;
-            whole(result, &job)
-        } else {
-            let result = engine.execute_partial(&spec, &source, &Leaves::new(), &cancel)?;
-            if !same_kind(job.kind, result.partial.kind) {
-                let text = format!("the query is no aggregation of the kind {:?}", job.kind);
-                return Err(QueryError::new(ErrorKind::BadData, text));
-            }
-            let (warnings, infos) = result.annotations.to_strings(&job.query, 0);
-            let (samples, series) = (result.stats.total_samples, result.stats.series);
-            let rows = partial_rows(result.partial);
-            Ok(Output { rows, scalar: false, warnings, infos, samples, series, path: "engine" })
-        };
-        source.finish();
-        output
+        evaluate(&engine, &job, &*source, &cancel)
     });
     match done.await {
-        Ok(output) => Ok(output?),
+        Ok(output) => Ok(Output { path, ..output? }),
         Err(e) => Err(QueryError::new(ErrorKind::Internal, format!("evaluating: {e}")).into()),
     }
+}
+
+fn evaluate(
+    engine: &Engine,
+    job: &Job,
+    source: &dyn Source,
+    cancel: &Cancel,
+) -> Result<Output, QueryError> {
+    let spec = spec(job);
+    if job.kind == PartialKind::Whole {
+        return whole(engine.execute(&spec, source, &Leaves::new(), cancel)?, job);
+    }
+    let result = engine.execute_partial(&spec, source, &Leaves::new(), cancel)?;
+    if !same_kind(job.kind, result.partial.kind) {
+        let text = format!("the query is no aggregation of the kind {:?}", job.kind);
+        return Err(QueryError::new(ErrorKind::BadData, text));
+    }
+    let (warnings, infos) = result.annotations.to_strings(&job.query, 0);
+    let (samples, series) = (result.stats.total_samples, result.stats.series);
+    let rows = partial_rows(result.partial);
+    Ok(Output { rows, warnings, infos, samples, series, ..Output::default() })
 }
 
 fn spec(job: &Job) -> QuerySpec {
@@ -78,7 +82,6 @@ fn whole(result: QueryResult, job: &Job) -> Result<Output, QueryError> {
         infos,
         samples: result.stats.total_samples,
         series: result.stats.series,
-        path: "engine",
         ..Output::default()
     };
     match result.value {

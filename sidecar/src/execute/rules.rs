@@ -193,8 +193,7 @@ impl Rules<'_> {
                 continue;
             }
             let matcher = compiled(m)?;
-            // Decided with the value that is shown; that of a dropped label is empty.
-            if matches!(self.external.resolve_shown(&[matcher]), Resolved::Nothing) {
+            if matches!(self.external.resolve(&[matcher]), Resolved::Nothing) {
                 return Err("nothing-matches");
             }
         }

@@ -1,7 +1,6 @@
 //! The engine's source: remote read of our Prometheus, chunks decoded by who needs them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use periplus_block::chunk::{ChunkEncoding, decode_samples};
@@ -38,7 +37,6 @@ pub(super) struct RemoteSource {
     timeout: Duration,
     runtime: Handle,
     token: CancellationToken,
-    received: Arc<AtomicU64>,
 }
 
 impl RemoteSource {
@@ -50,13 +48,7 @@ impl RemoteSource {
             timeout: job.timeout,
             runtime: Handle::current(),
             token,
-            received: Arc::default(),
         }
-    }
-
-    /// Counts what was received.
-    pub(super) fn finish(&self) {
-        self.shared.metrics.received(self.received.load(Ordering::Relaxed));
     }
 }
 
@@ -69,7 +61,7 @@ enum Message {
 impl Source for RemoteSource {
     fn select(&self, request: &SelectRequest) -> Result<Box<dyn SeriesStream>, SourceError> {
         let (tx, rx) = mpsc::channel(CHANNEL);
-        let resolved = self.external.resolve_shown(&request.matchers);
+        let resolved = self.external.resolve(&request.matchers);
         let (Resolved::Ask(matchers), false) = (resolved, request.range.is_empty()) else {
             return Ok(Box::new(Blocks { rx, ended: true }));
         };
@@ -89,7 +81,7 @@ impl Source for RemoteSource {
             tx,
         };
         let (range, timeout) = (request.range, self.timeout);
-        let (token, received) = (self.token.clone(), Arc::clone(&self.received));
+        let token = self.token.clone();
         self.runtime.spawn(async move {
             let request =
                 ReadRequest { range, matchers: &matchers, hints, limits: &reader.limits, timeout };
@@ -100,7 +92,7 @@ impl Source for RemoteSource {
             };
             let last = match done {
                 Ok(bytes) => {
-                    received.fetch_add(bytes, Ordering::Relaxed);
+                    reader.shared.metrics.received(bytes);
                     Ok(Message::End)
                 }
                 Err(e) => Err(e),

@@ -126,12 +126,8 @@ impl Follower {
                 state.window = window;
                 state.tail = Some(tail);
                 state.bytes = bytes;
-                state.status = HotStatus::Ready {
-                    covered_from_ms: 0,
-                    newest_ms: 0,
-                    series: 0,
-                    bytes,
-                };
+                state.status =
+                    HotStatus::Ready { covered_from_ms: 0, newest_ms: 0, series: 0, bytes };
                 Ok(())
             }
             Err(reason) => {

@@ -326,7 +326,8 @@ mod tests {
     #[test]
     fn questions_for_the_grid_are_seen() {
         let asks = |q: &str| asks_for_grid(&parse(q).unwrap());
-        for q in ["x @ end()", "sum(rate(x[5m] @ start()))", "step()", "x[range():1m] or y"] {
+        for q in ["x @ end()", "sum(rate(x[5m] @ start()))", "step()", "max_over_time(x[range()])"]
+        {
             assert!(asks(q), "{q}");
         }
         assert!(!asks("sum(rate(x[5m] @ 30)) + time()"));

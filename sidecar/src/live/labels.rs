@@ -114,7 +114,7 @@ pub(super) async fn names(
     let external = External::new(&snapshot.external, &request.without_replica_labels);
     let matchers = convert::matchers_from_thanos(&request.matchers)
         .map_err(|e| Status::invalid_argument(e.to_string()))?;
-    let Resolved::Ask(matchers) = external.resolve_all(&matchers) else {
+    let Resolved::Ask(matchers) = external.resolve(&matchers) else {
         return Ok(thanos::LabelNamesResponse::default());
     };
     let ask =
@@ -156,7 +156,7 @@ pub(super) async fn values(
     if let Ok(present) = Matcher::new(request.label.as_str(), MatchOp::NotEqual, "") {
         matchers.push(present);
     }
-    let Resolved::Ask(matchers) = external.resolve_all(&matchers) else {
+    let Resolved::Ask(matchers) = external.resolve(&matchers) else {
         return Ok(thanos::LabelValuesResponse::default());
     };
     let value = external.shown.get(&request.label);

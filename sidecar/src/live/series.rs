@@ -76,7 +76,7 @@ impl Store for StoreService {
             let matchers = convert::matchers_from_thanos(&request.matchers)
                 .map_err(|e| Status::invalid_argument(e.to_string()))?;
             let external = External::new(&snapshot.external, &request.without_replica_labels);
-            let resolved = external.resolve_all(&matchers);
+            let resolved = external.resolve(&matchers);
             let place = self.shared.place(timeout).await?;
             Ok((snapshot, external, resolved, place))
         };
@@ -230,7 +230,7 @@ impl<'a> Job<'a> {
             if let Some(name) = &piece.shown.carries {
                 self.shared.watch.mark_shadowed(name);
                 let text = format!("a series carries the label {name:?} itself; ask again");
-                return Err(Ended::Status(Status::aborted(text)));
+                return Err(Ended::Status(Status::unavailable(text)));
             }
             held_bytes += bytes;
             if held_bytes > HELD_BYTES_MAX {
@@ -295,7 +295,7 @@ impl Outgoing<'_> {
             // Only a series that carries an external label with its very value gets here unseen.
             self.shared.watch.mark_all_shadowed();
             let text = "series came out of order: some carry external labels themselves; ask again";
-            return Err(Ended::Status(Status::aborted(text)));
+            return Err(Ended::Status(Status::unavailable(text)));
         }
         let mut size = labels.heap_bytes();
         let mut sent = Vec::with_capacity(if self.skip_chunks { 0 } else { chunks.len() });

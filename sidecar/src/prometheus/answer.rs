@@ -61,25 +61,26 @@ pub(crate) struct AnswerRow {
 }
 
 /// Answers up to this many bytes are parsed where they arrive.
-const INLINE_BYTES: u64 = 256 << 10;
+const INLINE_BYTES: usize = 256 << 10;
 
 /// Reads an answer.
 ///
 /// # Errors
 /// An error of the API, a connection that breaks, text that is no answer, or more than expected.
 pub(crate) async fn read(response: Response, expect: Expect) -> Result<Answer, ClientError> {
-    let small = response.content_length().is_some_and(|n| n <= INLINE_BYTES);
     let mut body = response.bytes_stream();
-    let (tx, rx) = mpsc::channel::<Result<Bytes, String>>(8);
-    if small {
-        let mut all = Vec::new();
-        while let Some(piece) = body.next().await {
-            all.extend_from_slice(&piece.map_err(|e| ClientError::Unreachable(e.to_string()))?);
+    let mut begin = Vec::new();
+    while begin.len() <= INLINE_BYTES {
+        match body.next().await {
+            None => return parse(serde_json::Deserializer::from_slice(&begin), expect),
+            Some(piece) => begin
+                .extend_from_slice(&piece.map_err(|e| ClientError::Unreachable(e.to_string()))?),
         }
-        return parse(serde_json::Deserializer::from_slice(&all), expect);
     }
+    let (tx, rx) = mpsc::channel::<Result<Bytes, String>>(8);
     let parser = tokio::task::spawn_blocking(move || {
-        let reader = BufReader::with_capacity(64 << 10, Pieces { rx, piece: Bytes::new() });
+        let pieces = Pieces { rx, piece: Bytes::from(begin) };
+        let reader = BufReader::with_capacity(64 << 10, pieces);
         parse(serde_json::Deserializer::from_reader(reader), expect)
     });
     while let Some(piece) = body.next().await {

@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub flags: BTreeMap<String, String>,
     /// `global.scrape_interval`, milliseconds.
     pub scrape_interval_ms: i64,
+    /// Whether samples out of order are taken in.
+    pub out_of_order: bool,
     /// `global.evaluation_interval`, milliseconds: the step of subqueries that name none.
     pub evaluation_interval_ms: i64,
     /// What is wrong with it, for people.
@@ -84,12 +86,27 @@ pub(crate) struct Global {
     pub(crate) external: Labels,
     pub(crate) scrape_interval_ms: i64,
     pub(crate) evaluation_interval_ms: i64,
+    pub(crate) out_of_order: bool,
 }
 
 #[derive(Deserialize, Default)]
 struct Document {
     #[serde(default)]
     global: Section,
+    #[serde(default)]
+    storage: Storage,
+}
+
+#[derive(Deserialize, Default)]
+struct Storage {
+    #[serde(default)]
+    tsdb: Tsdb,
+}
+
+#[derive(Deserialize, Default)]
+struct Tsdb {
+    #[serde(default)]
+    out_of_order_time_window: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -102,14 +119,14 @@ struct Section {
     evaluation_interval: Option<String>,
 }
 
-/// Reads the global section of a configuration as Prometheus prints it. Only that section is parsed: the
+/// Reads the global and storage sections of a configuration as Prometheus prints it. Only these are parsed: the
 /// rest may be megabytes of scrape jobs.
 pub(crate) fn read_global(yaml: &str) -> Result<Global, String> {
     let mut section = String::new();
     let mut inside = false;
     for line in yaml.lines() {
         if !line.starts_with([' ', '#']) && !line.is_empty() {
-            inside = line.starts_with("global:");
+            inside = line.starts_with("global:") || line.starts_with("storage:");
         }
         if inside {
             section.push_str(line);
@@ -126,6 +143,12 @@ pub(crate) fn read_global(yaml: &str) -> Result<Global, String> {
         external: Labels::from_pairs(document.global.external_labels),
         scrape_interval_ms: ms(document.global.scrape_interval),
         evaluation_interval_ms: ms(document.global.evaluation_interval),
+        // Anything that is not plainly zero.
+        out_of_order: document
+            .storage
+            .tsdb
+            .out_of_order_time_window
+            .is_some_and(|w| w.trim_start_matches('0').starts_with(|c: char| c.is_ascii_digit())),
     })
 }
 
@@ -178,6 +201,9 @@ mod tests {
         assert_eq!(g.external, Labels::from_pairs([("cluster", "a"), ("replica", "0")]));
         assert_eq!((g.scrape_interval_ms, g.evaluation_interval_ms), (90_000, 500));
         assert_eq!(read_global("").unwrap().scrape_interval_ms, 60_000);
+        let window = |w: &str| format!("storage:\n  tsdb:\n    out_of_order_time_window: {w}\n");
+        assert!(read_global(&window("30m")).unwrap().out_of_order);
+        assert!(!read_global(&window("0s")).unwrap().out_of_order);
         assert!(read_global("global: [1,\n").is_err());
     }
 }

@@ -217,6 +217,7 @@ impl Watch {
             s.known = true;
             s.external = global.external;
             s.scrape_interval_ms = global.scrape_interval_ms;
+            s.out_of_order = global.out_of_order;
             s.evaluation_interval_ms = global.evaluation_interval_ms;
             s.version = Version::parse(&build.version);
             s.flags = flags;

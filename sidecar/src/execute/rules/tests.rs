@@ -42,8 +42,8 @@ fn selectors() {
     check(r#"up{cluster="a",job="x"}"#, r#"up{job="x"}"#, &all);
     check(r#"up{cluster=~"a|b",region!="us"}"#, "up", &all);
     check(r#"rate(up{cluster="a"}[5m] offset 1m)"#, "rate(up[5m] offset 1m)", &all);
-    check(r#"up{replica=""}"#, "up", &all);
-    refused(r#"up{replica="0"}"#, "nothing-matches");
+    check(r#"up{replica="0"}"#, "up", &all);
+    refused(r#"up{replica=""}"#, "nothing-matches");
     refused(r#"up{cluster="b"}"#, "nothing-matches");
     refused(r#"{cluster="a"}"#, "only-external-matchers");
     refused(r#"{cluster="a",job=~".*"}"#, "only-external-matchers");
@@ -52,12 +52,13 @@ fn selectors() {
 #[test]
 fn aggregations() {
     check("sum by (cluster, pod) (x)", "sum by (pod) (x)", &["cluster"]);
-    check("sum by (cluster, replica) (x)", "sum by () (x)", &["cluster"]);
+    check("sum by (cluster, replica) (x)", "sum(x)", &["cluster"]);
     check("sum(x)", "sum(x)", &[]);
+    check("sum without (cluster) (x)", "sum without () (x)", &["region"]);
     check("sum without (cluster, pod) (x)", "sum without (pod) (x)", &["region"]);
-    check("max by (cluster) (sum by (pod) (x))", "max by () (sum by (pod) (x))", &[]);
-    check("quantile by (cluster) (0.9, x)", "quantile by () (0.9, x)", &["cluster"]);
-    check(r#"count_values by (region) ("v", x)"#, r#"count_values by () ("v", x)"#, &["region"]);
+    check("max by (cluster) (sum by (pod) (x))", "max(sum by (pod) (x))", &[]);
+    check("quantile by (cluster) (0.9, x)", "quantile(0.9, x)", &["cluster"]);
+    check(r#"count_values by (region) ("v", x)"#, r#"count_values("v", x)"#, &["region"]);
     refused(r#"count_values("cluster", x)"#, "count-values-label");
     refused("sum(topk(3, x))", "inner-topk");
     refused("limitk(3, x)", "limitk");
@@ -107,7 +108,7 @@ fn binary_operations() {
     check("1 > bool 2", "1 > bool 2", &[]);
     check("x + y", "x + y", &all);
     check("x / on (cluster, pod) y", "x / on (pod) y", &["cluster"]);
-    check("x / ignoring (cluster) y", "x / ignoring () y", &["region"]);
+    check("x / ignoring (cluster) y", "x / y", &["region"]);
     check("x / on (pod) group_left (cluster) y", "x / on (pod) group_left () y", &all);
     check(
         "sum by (pod) (x) * on (pod) group_left (region) y",
