@@ -43,6 +43,7 @@ pub(crate) async fn run<T>(
     let (admin, drain) = (Admin::new(component, env!("CARGO_PKG_VERSION"), REVISION), Drain::new());
     let listener = Listener::bind(&args.admin, "--admin", ADMIN_CONNECTIONS_MAX).await?;
     tracing::info!(address = %listener.address(), "admin listener");
+    admin.set_unready("process", Some("starting".into()));
     // It ends last, so that one can watch the rest end.
     let end = tokio_util::sync::CancellationToken::new();
     let serving = tokio::spawn(http::serve(admin.router(), listener, None, end.clone()));
@@ -50,6 +51,7 @@ pub(crate) async fn run<T>(
     let outcome = match built {
         Err(error) => Err(error),
         Ok(parts) => {
+            admin.set_unready("process", None);
             let token = drain.token();
             let asked = tokio::select! {
                 () = drain::asked_to_end() => true,

@@ -18,6 +18,8 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     process::run("sidecar", args.process, async move |admin, drain| {
+        // Until its first look at Prometheus says otherwise.
+        admin.set_unready("prometheus", Some("not reached yet".into()));
         let bound = periplus_sidecar::build(args.sidecar, admin, drain).await?;
         let (admin, own) = (admin.clone(), drain.clone());
         drain.spawn_essential("sidecar", async move {

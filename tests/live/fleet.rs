@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::ask::{When, ask, client};
 use super::data::Dataset;
 use super::place::Place;
 use super::product::Sidecar;
@@ -58,6 +59,22 @@ impl Fleet {
             }
         }
         Self { members }
+    }
+
+    /// Waits until the query at `url` knows every cluster of the data.
+    pub(crate) async fn whole(&self, url: &str, data: &Dataset) {
+        let (client, when) = (client(), When::Instant(data.until_ms - 20_500));
+        let mut last = String::new();
+        for _ in 0..300 {
+            let answer = ask(&client, url, "count by (cluster) (state)", when).await;
+            match answer {
+                Ok(a) if a.rows() == data.clusters.len() && a.warnings().is_empty() => return,
+                Ok(a) => last = a.body.to_string(),
+                Err(e) => last = e,
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        panic!("the fleet does not become whole: {last}");
     }
 
     /// Where the sidecars serve gRPC.
