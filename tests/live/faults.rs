@@ -259,7 +259,8 @@ async fn an_external_label_wins_over_a_series_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mebibyte_of_query_text_is_answered_or_refused() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut query = start_query(&[], &dir).await;
+    let silent = endpoint::start(Behaviour::Silent).await;
+    let mut query = start_query(&[&silent], &dir).await;
     let fill = |unit: &str| unit.repeat((1 << 20) / unit.len());
     let deep = (1 << 20) / 2;
     let texts = [

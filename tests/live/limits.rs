@@ -8,7 +8,7 @@ use super::prometheus::{Prometheus, SeriesData, flavours};
 
 use periplus_simfleet::{Fleet, FleetConfig, ScrapeConfig};
 
-/// The most memory a sidecar may hold, KiB, and a query that is allowed 64 MiB of samples.
+/// The most memory a sidecar may hold, KiB, and a query that is allowed 16 MiB of samples.
 const SIDECAR_KIB: u64 = 150 * 1024;
 const QUERY_KIB: u64 = 300 * 1024;
 
@@ -25,13 +25,13 @@ async fn a_question_that_touches_everything_is_refused_with_memory_flat() {
     let p = Prometheus::start(&flavour, "big", &[("cluster", "big")], dir.path()).await;
     p.store(&series).await;
     let sidecar = Sidecar::start("sidecar", &p.url, &[], &Place::loopback(), dir.path()).await;
-    let limit = ["--max-query-bytes", "67108864"];
+    let limit = ["--max-query-bytes", "16777216"];
     let query = Query::start("query", &[&sidecar.grpc], &limit, dir.path()).await;
     let when = When::Range { from: until_ms - 3_000_000, to: until_ms, step: 15_000 };
     for expr in ["{__name__=~\".+\"}", "rate({__name__=~\".+\"}[5m])", "sort({__name__!=\"\"} * 2)"]
     {
         let answer = ask(&client(), &query.url, expr, when).await.expect("an answer");
-        assert!(!answer.is_success(), "{expr} was answered within 64 MiB");
+        assert!(!answer.is_success(), "{expr} was answered within 16 MiB");
         let error = answer.body["error"].as_str().unwrap_or_default().to_owned();
         assert_eq!(answer.status, 422, "{expr}: {error}");
         assert!(error.contains("memory") || error.contains("limit"), "{expr}: {error}");
