@@ -4,7 +4,7 @@
 //! Every query runs with one worker and with two, over the same chunks; decoding alone is measured in
 //! the same run, so that figures can be compared on a machine that is busy with other things.
 
-#![allow(clippy::print_stdout, reason = "a benchmark's figures go to the terminal")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark says what it finds")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -272,7 +272,7 @@ impl<'a> Exec<'a> {
                 return self.raw_range(*select, *window, n).map(Val::Range);
             }
             Op::RawSubquery(c) => return self.raw_subquery(*c).map(Val::Range),
-            Op::ToVector(c) => self.to_vector(*c, grid)?,
+            Op::ToVector(c) => self.vector_of(*c, grid)?,
             Op::Leaf(leaf) => return self.leaf(*leaf, n),
             Op::Binary(b) if b.op.is_set() => self.set_operation(b, grid)?,
             Op::Binary(b) => self.vector_binary(b, n)?,
@@ -348,7 +348,11 @@ impl<'a> Exec<'a> {
     /// As [`Self::run`]; also when the root is no aggregation that can be merged.
     pub(crate) fn run_partial(mut self) -> Result<(PartialMatrix, Outcome), QueryError> {
         let root = self.plan.root;
-        self.evaluate(root, false)?;
+        let end = match self.plan.nodes.get(root).map(|n| &n.op) {
+            Some(Op::Repeat(child)) => *child,
+            _ => root,
+        };
+        self.evaluate(end, false)?;
         let partial = self.partial_of(root)?;
         let outcome = self.outcome(Val::Scalar(Vec::new()))?;
         Ok((partial, outcome))

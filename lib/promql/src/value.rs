@@ -52,7 +52,7 @@ impl Bitmap {
     pub fn new(len: usize, value: bool) -> Self {
         let mut words = vec![if value { u64::MAX } else { 0 }; len.div_ceil(64)];
         if value
-            && len % 64 != 0
+            && !len.is_multiple_of(64)
             && let Some(last) = words.last_mut()
         {
             *last = (1u64 << (len % 64)) - 1;
@@ -164,7 +164,7 @@ impl Bitmap {
     #[must_use]
     pub fn from_words(mut words: Vec<u64>, len: usize) -> Self {
         words.resize(len.div_ceil(64), 0);
-        if len % 64 != 0
+        if !len.is_multiple_of(64)
             && let Some(last) = words.last_mut()
         {
             *last &= (1u64 << (len % 64)) - 1;

@@ -1,6 +1,8 @@
 //! What must hold whatever the data: a range query equals its instant queries, the number of workers
 //! does not matter, and an aggregation in parts equals the whole.
 
+#![expect(clippy::unwrap_used, reason = "a test says what it finds")]
+
 use std::sync::Arc;
 
 use periplus_model::{Labels, SampleBuffer, stale_nan};
@@ -186,7 +188,7 @@ proptest! {
     #[test]
     fn parts_make_the_whole(
         source in memory(),
-        which in 0usize..13,
+        which in 0usize..14,
         cuts in proptest::collection::vec(0usize..14, 0..4),
     ) {
         let query = [
@@ -203,6 +205,7 @@ proptest! {
             "bottomk(3, m_total)",
             "limitk(2, m_total)",
             "count_values by (cluster) (\"v\", m_total)",
+            "topk(1, m_total @ 150)",
         ][which];
         let engine = engine(1);
         let spec = spec(query, grid());

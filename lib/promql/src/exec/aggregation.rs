@@ -18,7 +18,7 @@ use crate::engine::QueryError;
 use crate::functions::quantile::quantile;
 use crate::limits::Charge;
 use crate::parse::ast::AggregateOp;
-use crate::partial::{Merger, PartialGroup, PartialKind, PartialMatrix, finish};
+use crate::partial::{Merger, PartialGroup, PartialHistogram, PartialKind, PartialMatrix, finish};
 use crate::plan::{Aggregate, Node, NodeId, Op};
 use crate::value::Bitmap;
 
@@ -63,6 +63,10 @@ impl Exec<'_> {
             )
         };
         let n = plan.nodes.get(root).ok_or_else(unsupported)?;
+        if let Op::Repeat(child) = &n.op {
+            let once = self.partial_of(*child)?;
+            return Ok(repeated(once, n));
+        }
         let Op::Aggregate(a) = &n.op else { return Err(unsupported()) };
         if matches!(a.op, AggregateOp::Quantile | AggregateOp::LimitRatio) {
             return Err(unsupported());
@@ -317,6 +321,25 @@ impl Exec<'_> {
         }
         Ok(PartialMatrix { kind: PartialKind::CountValues, grid: n.grid, groups })
     }
+}
+
+/// A partial result of one step, for every step of a node.
+fn repeated(mut p: PartialMatrix, n: &Node) -> PartialMatrix {
+    let steps = n.grid.steps();
+    for g in &mut p.groups {
+        for c in &mut g.columns {
+            *c = vec![c.first().copied().unwrap_or(0.0); steps];
+        }
+        if let Some(f) = g.flags.first().copied() {
+            g.flags = vec![f; steps];
+        }
+        if let Some(h) = g.histograms.pop() {
+            let at = |i: usize| PartialHistogram { step: i as u32, ..h.clone() };
+            g.histograms = (0..steps).map(at).collect();
+        }
+        g.present = Bitmap::new(steps, g.present.get(0));
+    }
+    PartialMatrix { grid: n.grid, ..p }
 }
 
 fn count_one(groups: &mut [PartialGroup], id: usize, step: usize) {

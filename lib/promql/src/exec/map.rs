@@ -68,7 +68,7 @@ impl MapJob {
             MapOp::Round => floats(row, |i, v| Some(math::round(v, self.scalar(0, i)))),
             MapOp::Clamp => floats(row, |i, v| {
                 let (low, high) = (self.scalar(0, i), self.scalar(1, i));
-                (!(high < low)).then(|| math::clamp(v, low, high))
+                (low <= high || low.is_nan() || high.is_nan()).then(|| math::clamp(v, low, high))
             }),
             MapOp::ClampMin => {
                 floats(row, |i, v| Some(math::clamp(v, self.scalar(0, i), f64::INFINITY)));

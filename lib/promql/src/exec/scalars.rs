@@ -49,7 +49,7 @@ impl Exec<'_> {
         Ok(l)
     }
 
-    pub(super) fn to_vector(&mut self, child: NodeId, grid: StepGrid) -> Result<Frame, QueryError> {
+    pub(super) fn vector_of(&mut self, child: NodeId, grid: StepGrid) -> Result<Frame, QueryError> {
         let mut row = Row::empty(Labels::empty(), 0);
         row.values = self.take_scalar(child)?;
         row.present = Bitmap::new(grid.steps(), true);

@@ -37,9 +37,63 @@ struct Member {
     drop_name: bool,
 }
 
+/// The heaps of a group, one a step, in one piece of memory: each has room for `room` entries, and
+/// all get more at once. A group of one series then costs one entry a step.
 struct Heaps {
-    /// One heap a step.
-    steps: Vec<Vec<Entry>>,
+    room: usize,
+    entries: Vec<Entry>,
+    lens: Vec<u32>,
+}
+
+impl Heaps {
+    fn new(steps: usize) -> Self {
+        Self { room: 0, entries: Vec::new(), lens: vec![0; steps] }
+    }
+
+    /// Gives every heap more room, up to `k` entries.
+    fn grow(&mut self, k: usize) {
+        let room = (self.room * 2).max(1).min(k);
+        let none = Entry { value: 0.0, series: 0 };
+        let mut entries = vec![none; room * self.lens.len()];
+        for (step, len) in self.lens.iter().enumerate() {
+            let (from, to) = (step * self.room, step * room);
+            let len = *len as usize;
+            if let (Some(to), Some(from)) =
+                (entries.get_mut(to..to + len), self.entries.get(from..from + len))
+            {
+                to.copy_from_slice(from);
+            }
+        }
+        (self.entries, self.room) = (entries, room);
+    }
+
+    fn heap(&self, step: usize) -> &[Entry] {
+        let len = self.lens.get(step).map_or(0, |n| *n as usize);
+        self.entries.get(step * self.room..step * self.room + len).unwrap_or(&[])
+    }
+
+    fn heap_mut(&mut self, step: usize) -> &mut [Entry] {
+        let len = self.lens.get(step).map_or(0, |n| *n as usize);
+        self.entries.get_mut(step * self.room..step * self.room + len).unwrap_or(&mut [])
+    }
+
+    /// Appends to a heap that has fewer than `k`.
+    fn push(&mut self, step: usize, e: Entry, k: usize) {
+        let Some(len) = self.lens.get(step).map(|n| *n as usize) else { return };
+        if len == self.room {
+            self.grow(k);
+        }
+        if let Some(slot) = self.entries.get_mut(step * self.room + len) {
+            *slot = e;
+        }
+        if let Some(n) = self.lens.get_mut(step) {
+            *n += 1;
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.entries.len() * 16 + self.lens.len() * 4
+    }
 }
 
 pub(crate) struct Best {
@@ -54,7 +108,6 @@ pub(crate) struct Best {
     groups: Vec<Heaps>,
     /// Histograms by (series, step), for `limitk`.
     hist: AHashMap<(u32, u32), Arc<FloatHistogram>>,
-    entries: u64,
 }
 
 /// The order of the result: best first. NaN is worst, whichever way.
@@ -129,12 +182,12 @@ impl Best {
             ids: AHashMap::new(),
             groups: Vec::new(),
             hist: AHashMap::new(),
-            entries: 0,
         }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.entries * 16 + (self.groups.len() * self.steps * 24 + self.members.len() * 64) as u64
+        let heaps: usize = self.groups.iter().map(Heaps::bytes).sum();
+        (heaps + self.members.len() * 64) as u64
     }
 
     fn offer(&mut self, group: usize, step: usize, e: Entry) {
@@ -144,27 +197,22 @@ impl Best {
             None => self.k,
         };
         let members = &self.members;
-        let Some(heap) = self.groups.get_mut(group).and_then(|g| g.steps.get_mut(step)) else {
-            return;
-        };
-        // Most values are clearly worse than the worst kept.
-        if heap.len() >= k
-            && let Some(root) = heap.first()
-        {
-            match by {
-                By::Largest if e.value < root.value => return,
-                By::Smallest if e.value > root.value => return,
-                _ => {}
-            }
-        }
+        let Some(heaps) = self.groups.get_mut(group) else { return };
         let worse = |a: &Entry, b: &Entry| order(by, members, a, b) == Ordering::Greater;
+        let heap = heaps.heap_mut(step);
         if heap.len() < k {
-            heap.push(e);
-            self.entries += 1;
-            sift_up(heap, &worse);
-        } else if let Some(root) = heap.first_mut()
-            && worse(root, &e)
-        {
+            heaps.push(step, e, self.k);
+            sift_up(heaps.heap_mut(step), &worse);
+            return;
+        }
+        let Some(root) = heap.first_mut() else { return };
+        // Most values are clearly worse than the worst kept.
+        match by {
+            By::Largest if e.value < root.value => return,
+            By::Smallest if e.value > root.value => return,
+            _ => {}
+        }
+        if worse(root, &e) {
             *root = e;
             sift_down(heap, &worse);
         }
@@ -174,7 +222,7 @@ impl Best {
         let next = self.groups.len();
         let id = *self.ids.entry(group).or_insert(next);
         if id == next {
-            self.groups.push(Heaps { steps: vec![Vec::new(); self.steps] });
+            self.groups.push(Heaps::new(self.steps));
         }
         id
     }
@@ -233,9 +281,10 @@ impl Best {
     pub(crate) fn finish(self) -> Vec<PartialGroup> {
         let Self { members, groups, hist, steps, .. } = self;
         let mut out: Vec<Option<PartialGroup>> = (0..members.len()).map(|_| None).collect();
-        for (i, e) in groups.iter().flat_map(|g| {
-            g.steps.iter().enumerate().flat_map(|(i, heap)| heap.iter().map(move |e| (i, e)))
-        }) {
+        for (i, e) in groups
+            .iter()
+            .flat_map(|g| (0..steps).flat_map(move |i| g.heap(i).iter().map(move |e| (i, e))))
+        {
             let at = e.series as usize;
             let (Some(slot), Some(m)) = (out.get_mut(at), members.get(at)) else { continue };
             let g = slot.get_or_insert_with(|| PartialGroup {

@@ -244,3 +244,65 @@ fn kind_of(func: &str) -> Kind {
         _ => Kind::DELTA,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::annotations::Annotations;
+    use crate::parse::ast::Span;
+    use periplus_model::Labels;
+
+    fn job(func: &'static str, range_ms: i64, step_ms: i64) -> Job<'static> {
+        let window = Window { range_ms, at: None, offset_ms: 0, anchored: false, smoothed: false };
+        let grid = StepGrid { start_ms: 0, end_ms: 600_000, step_ms };
+        Job { func, window, grid, lookback_ms: 300_000, args: Vec::new() }
+    }
+
+    proptest! {
+        /// The way without division gives the same bits as the plain one, and counts the same.
+        #[test]
+        fn short_cuts_change_nothing(
+            gaps in proptest::collection::vec((1i64..60_000, 0u8..10, 0.0f64..100.0), 0..60),
+            regular: bool,
+            which in 0usize..3,
+            range_ms in 1_000i64..200_000,
+            step_ms in 1_000i64..100_000,
+        ) {
+            let mut s = Samples::default();
+            let (mut t, mut v) = (0, 0.0);
+            for (gap, kind, up) in gaps {
+                t += if regular { 15_000 } else { gap };
+                v = match kind {
+                    0 => up,
+                    1 => f64::NAN,
+                    2 => v,
+                    _ => v + up,
+                };
+                s.ft.push(t);
+                s.fv.push(v);
+            }
+            let func = ["rate", "increase", "delta"][which];
+            let job = job(func, range_ms, step_ms);
+            let steps = job.grid.steps();
+            let mut notes = Annotations::new();
+            let mut cx = Cx::new(&mut notes, "", Span::default());
+            let (mut fast, mut plain) =
+                (Row::empty(Labels::empty(), steps), Row::empty(Labels::empty(), steps));
+            let (mut counted, mut expected) = (Counts::new(Some(steps)), Counts::new(Some(steps)));
+            let kind = kind_of(func);
+            job.plain_rate(&s, kind, &mut fast, &mut counted);
+            job.slide(&s, &mut plain, &mut expected, &mut cx, |w, cx| {
+                rate::extrapolated(w, kind, cx)
+            });
+            prop_assert_eq!(&fast.present, &plain.present);
+            for i in plain.present.ones() {
+                let (a, b) = (fast.values[i], plain.values[i]);
+                prop_assert!(a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()));
+            }
+            prop_assert_eq!(counted.total_at, expected.total_at);
+            prop_assert_eq!((counted.total, counted.read), (expected.total, expected.read));
+        }
+    }
+}

@@ -140,7 +140,7 @@ fn histogram_rate(w: &Win<'_>, kind: Kind, cx: &mut Cx<'_>) -> Option<Point> {
     } else {
         FloatHistogram::clone(&w.hv[last])
     };
-    if !kind.counter && !(is_gauge(&left) && is_gauge(&right)) {
+    if !(kind.counter || is_gauge(&left) && is_gauge(&right)) {
         cx.not_gauge();
     }
     let mut result = right.clone();

@@ -50,7 +50,7 @@ pub(crate) fn last_change(w: &Win<'_>, counter: bool, cx: &mut Cx<'_>) -> Option
             if counter && (is_gauge(ha) || is_gauge(hb)) {
                 cx.not_counter();
             }
-            if !counter && !(is_gauge(ha) && is_gauge(hb)) {
+            if !(counter || is_gauge(ha) && is_gauge(hb)) {
                 cx.not_gauge();
             }
             let mut result = hb.clone();

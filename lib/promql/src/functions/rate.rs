@@ -116,10 +116,8 @@ impl FactorCache {
         // The counter's zero lies clearly before what is extrapolated to: the usual case. The
         // margin leaves out what rounding could decide.
         let first_value = w.fv[0];
-        let clear = !kind.counter
-            || !(change > 0.0 && first_value >= 0.0)
-            || first_value * self.sampled_s > self.to_start_s * change * (1.0 + 1e-9);
-        if clear {
+        let from_zero = kind.counter && change > 0.0 && first_value >= 0.0;
+        if !from_zero || first_value * self.sampled_s > self.to_start_s * change * (1.0 + 1e-9) {
             return Some(change * self.factor);
         }
         match float_result(w, kind, change) {
