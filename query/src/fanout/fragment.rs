@@ -205,7 +205,7 @@ fn request(
     let single = own.start_ms == own.end_ms;
     let limit = |n: u64| if n == u64::MAX { 0 } else { n };
     ExecuteRequest {
-        query: fragment.text.to_string(),
+        query: words(q, fragment, own),
         start_ms: own.start_ms,
         end_ms: own.end_ms,
         step_ms: if single { 0 } else { own.step_ms },
@@ -227,6 +227,20 @@ fn request(
         query_end_ms: q.times.end_ms,
         query_step_ms: q.times.step_ms,
     }
+}
+
+/// What the endpoint is asked: the user's own words, unless they speak of the query's start, end, range or
+/// step and the endpoint sees others. Not every endpoint can be told of two sets of times.
+fn words(q: &Question, fragment: &Fragment, own: StepGrid) -> String {
+    let step_ms = if own.start_ms == own.end_ms { 0 } else { own.step_ms };
+    let seen = (own.start_ms, own.end_ms, step_ms);
+    if seen != (q.times.start_ms, q.times.end_ms, q.times.step_ms) {
+        let pinned = pin(&fragment.expr, q.times);
+        if pinned != fragment.expr {
+            return pinned.to_string();
+        }
+    }
+    fragment.text.to_string()
 }
 
 /// Which streams are meant, where the endpoint has others too: each by all of its external labels,
@@ -311,6 +325,7 @@ fn assemble(
         return Ok(Answer::Series(wire::join(series, grid)?));
     };
     let mut parts: Vec<PartialMatrix> = Vec::new();
+    let mut sliced: Vec<ResultRow> = Vec::new();
     for piece in pieces {
         let (mut rows, steps) = match piece {
             Piece::Rows { rows, steps } => (rows, steps),
@@ -323,8 +338,16 @@ fn assemble(
         };
         if steps != (0..n) {
             wire::widen(&mut rows, steps.start, n);
+            if wire::keeps_series(*kind) {
+                sliced.extend(rows);
+                continue;
+            }
         }
         parts.push(wire::partial(rows, *kind, grouping, grid));
+    }
+    if !sliced.is_empty() {
+        // A series is ranked as one, whoever answered which of its steps.
+        parts.push(wire::partial(wire::rejoin(sliced), *kind, grouping, grid));
     }
     if parts.is_empty() {
         return Ok(Answer::Partial(PartialMatrix { kind: *kind, grid, groups: Vec::new() }));

@@ -64,6 +64,46 @@ pub(super) fn widen(rows: &mut [ResultRow], offset: usize, steps: usize) {
     }
 }
 
+/// Whether the rows of a partial state are series, not groups.
+pub(super) const fn keeps_series(kind: PartialKind) -> bool {
+    matches!(
+        kind,
+        PartialKind::Topk { .. } | PartialKind::Bottomk { .. } | PartialKind::Limitk { .. }
+    )
+}
+
+/// Rows of the same labels as one, where they are about different steps. All are over the same grid.
+pub(super) fn rejoin(mut rows: Vec<ResultRow>) -> Vec<ResultRow> {
+    rows.sort_by(|a, b| a.labels.cmp(&b.labels));
+    let mut out: Vec<ResultRow> = Vec::with_capacity(rows.len());
+    for row in rows {
+        match out.last_mut() {
+            Some(last) if last.labels == row.labels && apart(last, &row) => absorb(last, row),
+            _ => out.push(row),
+        }
+    }
+    out
+}
+
+fn apart(a: &ResultRow, b: &ResultRow) -> bool {
+    a.present.iter().zip(&b.present).all(|(a, b)| a & b == 0)
+}
+
+fn absorb(into: &mut ResultRow, from: ResultRow) {
+    for (to, column) in into.columns.iter_mut().zip(&from.columns) {
+        for (i, word) in from.present.iter().enumerate() {
+            for step in (0..64).filter(|bit| word >> bit & 1 == 1).map(|bit| i * 64 + bit) {
+                if let (Some(cell), Some(v)) = (to.get_mut(step), column.get(step)) {
+                    *cell = *v;
+                }
+            }
+        }
+    }
+    into.present.iter_mut().zip(&from.present).for_each(|(a, b)| *a |= b);
+    into.histograms.extend(from.histograms);
+    into.histograms.sort_unstable_by_key(|h| h.step);
+}
+
 /// A plain result.
 pub(super) fn series(row: ResultRow, steps: usize) -> StepSeries {
     StepSeries {

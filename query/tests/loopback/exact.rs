@@ -14,7 +14,7 @@ use periplus_query::answer::{Answerer, When};
 
 use super::data::{BEGIN_MS, Cluster, END_MS, clusters, without};
 use super::expressions::Expressions;
-use super::fleet::{answerer, ask, config, tier};
+use super::fleet::{ask, patient, slow, tier};
 use super::sidecar::{FakeSidecar, Memory, engine, labelled};
 
 const MINUTE: i64 = 60_000;
@@ -123,7 +123,7 @@ async fn pushed_to_sidecars() {
     for c in &clusters {
         addresses.push(FakeSidecar::new(c.external.clone(), c.series.clone()).serve().await);
     }
-    let answerer = answerer(&addresses, &drain).await;
+    let answerer = patient(&addresses, &drain).await;
     compare("sidecars", &answerer, &truth(&clusters), 11, 150).await;
 }
 
@@ -136,7 +136,7 @@ async fn fetched_from_thanos() {
         s.thanos = true;
         addresses.push(s.serve().await);
     }
-    let answerer = answerer(&addresses, &drain).await;
+    let answerer = patient(&addresses, &drain).await;
     compare("thanos", &answerer, &truth(&clusters), 12, 80).await;
 }
 
@@ -148,7 +148,7 @@ async fn replicas_with_gaps() {
     for c in &clusters {
         // Far enough apart that no window of the queries meets both.
         let gaps =
-            [(BEGIN_MS + 22 * MINUTE, BEGIN_MS + 24 * MINUTE), (BEGIN_MS, BEGIN_MS + MINUTE)];
+            [(22, 24), (41, 43)].map(|(a, b)| (BEGIN_MS + a * MINUTE, BEGIN_MS + b * MINUTE));
         for (replica, gap) in ["a", "b"].iter().zip(gaps) {
             let series = without(&c.series, &[gap]);
             let mut s = FakeSidecar::new(with_replica(&c.external, replica), series);
@@ -157,7 +157,7 @@ async fn replicas_with_gaps() {
             addresses.push(s.serve().await);
         }
     }
-    let answerer = answerer(&addresses, &drain).await;
+    let answerer = patient(&addresses, &drain).await;
     compare("replicas", &answerer, &truth(&clusters), 13, 80).await;
     let executed: Vec<usize> = counted.iter().map(|(e, _)| e.load(Ordering::Relaxed)).collect();
     assert!(executed.iter().all(|n| *n > 0), "both replicas are asked: {executed:?}");
@@ -174,9 +174,9 @@ async fn through_two_tiers() {
         addresses.push(FakeSidecar::new(c.external.clone(), c.series.clone()).serve().await);
     }
     // Paris and Madrid behind one tier, Tokyo behind another, Mumbai asked directly.
-    let (europe, _) = tier(config(&addresses[..2]), &drain).await;
-    let (asia, _) = tier(config(&addresses[2..3]), &drain).await;
-    let answerer = answerer(&[europe, asia, addresses[3]], &drain).await;
+    let (europe, _) = tier(slow(&addresses[..2]), &drain).await;
+    let (asia, _) = tier(slow(&addresses[2..3]), &drain).await;
+    let answerer = patient(&[europe, asia, addresses[3]], &drain).await;
     compare("tiers", &answerer, &truth(&clusters), 14, 100).await;
 }
 
@@ -187,7 +187,7 @@ async fn the_best_come_first() {
     for c in &clusters {
         addresses.push(FakeSidecar::new(c.external.clone(), c.series.clone()).serve().await);
     }
-    let answerer = answerer(&addresses, &drain).await;
+    let answerer = patient(&addresses, &drain).await;
     let (truth, engine) = (truth(&clusters), engine());
     let when = When::instant(BEGIN_MS + 30 * MINUTE);
     for query in [

@@ -40,7 +40,7 @@ async fn check(fault: Fault, thanos: bool, says: &str) {
     let answerer = answerer(&addresses, &drain).await;
     let begun = Instant::now();
     let a = ask(&answerer, "sum by (cluster) (temperature)", AT).await.expect("a partial answer");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{fault:?} took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(15), "{fault:?} took {:?}", begun.elapsed());
     let mut others = clusters_in(&a.value);
     others.retain(|c| c != "paris");
     assert_eq!(others, ["madrid", "mumbai", "tokyo"], "{fault:?}");

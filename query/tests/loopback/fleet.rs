@@ -19,8 +19,8 @@ pub(crate) fn config(endpoints: &[SocketAddr]) -> Config {
         grpc: "127.0.0.1:0".into(),
         replica_label: vec!["replica".into()],
         probe_interval: Duration::from_millis(200),
-        probe_timeout: Duration::from_secs(2),
-        endpoint_timeout: Duration::from_secs(1),
+        probe_timeout: Duration::from_secs(10),
+        endpoint_timeout: Duration::from_secs(2),
         workers: 1,
         ..Config::defaults()
     }
@@ -30,6 +30,18 @@ pub(crate) fn config(endpoints: &[SocketAddr]) -> Config {
 pub(crate) async fn answerer(endpoints: &[SocketAddr], drain: &Drain) -> Answerer {
     let answerer = start(&config(endpoints), drain).expect("started");
     answerer.registry.settled(Duration::from_secs(10)).await;
+    answerer
+}
+
+/// Settings for tests that are about answers, however busy the machine is.
+pub(crate) fn slow(endpoints: &[SocketAddr]) -> Config {
+    Config { endpoint_timeout: Duration::from_secs(60), ..config(endpoints) }
+}
+
+/// As [`answerer`], with [`slow`] settings.
+pub(crate) async fn patient(endpoints: &[SocketAddr], drain: &Drain) -> Answerer {
+    let answerer = start(&slow(endpoints), drain).expect("started");
+    answerer.registry.settled(Duration::from_secs(30)).await;
     answerer
 }
 
@@ -50,7 +62,7 @@ pub(crate) fn options() -> Options {
         stores: Vec::new(),
         strict: false,
         lookback_ms: 300_000,
-        deadline: Instant::now() + Duration::from_secs(20),
+        deadline: Instant::now() + Duration::from_secs(120),
         limits: None,
         delayed_name_removal: false,
         per_step_stats: false,

@@ -140,8 +140,6 @@ async fn labels_and_forms() {
         (status, body.as_str()),
         (200, "{\"status\":\"success\",\"data\":{\"resultType\":\"scalar\",\"result\":[5,\"1\"]}}")
     );
-    let huge = "x".repeat(5 << 20);
-    assert_eq!(c.post("/api/v1/query", &[("query", &huge)]).await.0, 413);
     let (status, _) = c.get("/").await;
     assert_eq!(status, 200);
     assert_eq!(c.get("/nowhere").await.0, 404);
@@ -149,6 +147,9 @@ async fn labels_and_forms() {
     assert!(body.contains("\"health\":\"up\"") && body.contains("\"cluster\":\"paris\""), "{body}");
     let (_, body) = c.get("/api/v1/status/buildinfo").await;
     assert!(body.contains("\"version\":\"3."), "{body}");
+    // Last, since the server does not read such a body to its end.
+    let huge = "x".repeat(5 << 20);
+    assert_eq!(c.post("/api/v1/query", &[("query", &huge)]).await.0, 413);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
