@@ -27,6 +27,7 @@ mod order;
 pub mod prometheus;
 mod read;
 mod service;
+pub mod ship;
 
 pub use config::{Access, Config, EvaluateIn, RequestLimits};
 pub use service::{Bound, Sidecar, SidecarError, build, run};

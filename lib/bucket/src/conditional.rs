@@ -37,7 +37,7 @@ pub struct Conditional {
 pub(crate) async fn detect(bucket: &Bucket) -> Result<Conditional, BucketError> {
     let key = Key::parse(&format!("periplus/probe/{}", Ulid::generate()))?;
     bucket.put(&key, Bytes::from_static(b"conditional puts, tried out")).await?;
-    let create = is_refused(bucket, &key, PutMode::Create).await;
+    let create = is_refused(bucket, &key, PutMode::Create).await?;
     let update = match bucket.stat(&key).await {
         // Both: another version is refused, and the right one is taken.
         Ok(Some(entry)) if entry.version.e_tag.is_some() => {
@@ -47,7 +47,7 @@ pub(crate) async fn detect(bucket: &Bucket) -> Result<Conditional, BucketError> 
                 e_tag: entry.version.e_tag.clone(),
                 version: entry.version.number.clone(),
             };
-            is_refused(bucket, &key, PutMode::Update(wrong)).await
+            is_refused(bucket, &key, PutMode::Update(wrong)).await?
                 && put(bucket, &key, PutMode::Update(right)).await.is_ok()
         }
         _ => false,
@@ -69,6 +69,16 @@ async fn put(bucket: &Bucket, key: &Key, mode: PutMode) -> Result<(), BucketErro
     put.map(|_| ()).map_err(|e| bucket.error("put", key, e))
 }
 
-async fn is_refused(bucket: &Bucket, key: &Key, mode: PutMode) -> bool {
-    matches!(put(bucket, key, mode).await, Err(e) if e.kind() == Kind::Conflict)
+/// Whether the store refuses such a put. A store that is away for a moment is asked again: taking
+/// that for a no would last as long as the process.
+async fn is_refused(bucket: &Bucket, key: &Key, mode: PutMode) -> Result<bool, BucketError> {
+    let mut tries = 0;
+    loop {
+        match put(bucket, key, mode.clone()).await {
+            Ok(()) => return Ok(false),
+            Err(error) if error.kind().is_passing() && tries < 3 => tries += 1,
+            Err(error) if error.kind().is_passing() => return Err(error),
+            Err(error) => return Ok(error.kind() == Kind::Conflict),
+        }
+    }
 }

@@ -17,12 +17,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use md5::{Digest as _, Md5};
 use object_store::{ObjectStoreExt, PutPayload};
 use ring::digest::{Context, SHA256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinSet};
 
 use crate::bucket::{Bucket, Entry};
 use crate::error::BucketError;
@@ -170,26 +169,27 @@ impl Uploader {
         let upload = bucket.object_store().put_multipart(&key.path()).await;
         let mut upload = upload.map_err(|e| bucket.error("put", key, e))?;
         let sent = async {
-            let mut under_way = FuturesUnordered::new();
+            // Tasks, so that they go on while the next part is read; they end with this one.
+            let mut under_way = JoinSet::new();
             while reader.left() > 0 {
                 // A permit is free, or one of this very file's parts must end.
                 let permit = loop {
                     tokio::select! {
                         permit = self.permit() => break permit,
-                        Some(ended) = under_way.next() => check(bucket, key, ended)?,
+                        Some(ended) = under_way.join_next() => check(bucket, key, ended)?,
                     }
                 };
                 let (bytes, again) = reader.next().await?;
                 reader = again;
                 self.pace.wait(bytes.len()).await;
                 let part = upload.put_part(PutPayload::from_bytes(bytes));
-                under_way.push(async move {
+                under_way.spawn(async move {
                     let ended = part.await;
                     drop(permit);
                     ended
                 });
             }
-            while let Some(ended) = under_way.next().await {
+            while let Some(ended) = under_way.join_next().await {
                 check(bucket, key, ended)?;
             }
             reader.finish()
@@ -281,8 +281,12 @@ impl Uploader {
     }
 }
 
-fn check(bucket: &Bucket, key: &Key, ended: object_store::Result<()>) -> Result<(), BucketError> {
-    ended.map_err(|e| bucket.error("put", key, e))
+fn check(
+    bucket: &Bucket,
+    key: &Key,
+    ended: Result<object_store::Result<()>, JoinError>,
+) -> Result<(), BucketError> {
+    ended.unwrap_or_else(|e| Err(e.into())).map_err(|e| bucket.error("put", key, e))
 }
 
 fn has_tag(entry: &Entry, tag: &str) -> bool {

@@ -1,5 +1,7 @@
 //! What every store must do, run against memory, a local directory and a real S3 server.
 
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "tests skip aloud and fail loudly")]
+
 #[path = "weed/server.rs"]
 mod weed;
 

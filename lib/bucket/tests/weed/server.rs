@@ -3,6 +3,8 @@
 //! Found by the environment variable `WEED`, on the PATH, or where `script/setup test` puts it. Where
 //! there is none, tests say that they skip; under CI they fail.
 
+#![allow(dead_code, reason = "not every test needs all of it")]
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -14,13 +16,13 @@ use periplus_bucket::location::{Location, Provider, S3, Secret};
 use periplus_bucket::{Bucket, Key, OpenOptions};
 
 /// May do everything.
-pub const WRITER: (&str, &str) = ("writer", "writer-secret");
+pub(crate) const WRITER: (&str, &str) = ("writer", "writer-secret");
 /// May look.
-pub const READER: (&str, &str) = ("reader", "reader-secret");
+pub(crate) const READER: (&str, &str) = ("reader", "reader-secret");
 /// Not known to the server.
-pub const STRANGER: (&str, &str) = ("stranger", "stranger-secret");
+pub(crate) const STRANGER: (&str, &str) = ("stranger", "stranger-secret");
 
-pub struct Weed {
+pub(crate) struct Weed {
     child: Child,
     s3_port: u16,
     filer_port: u16,
@@ -67,13 +69,13 @@ fn free_ports<const N: usize>() -> [u16; N] {
 
 impl Weed {
     /// Starts a server with its data in a directory of its own; `None`: there is no server to start.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let Some(weed) = find() else {
             assert!(
                 std::env::var("CI").as_deref() != Ok("true"),
                 "CI needs weed; script/setup test"
             );
-            eprintln!("SKIPPED: no weed (set WEED, or run script/setup test)");
+            println!("SKIPPED: no weed (set WEED, or run script/setup test)");
             return None;
         };
         let directory = tempfile::tempdir().unwrap();
@@ -133,7 +135,7 @@ impl Weed {
     }
 
     /// Makes a bucket.
-    pub fn make_bucket(&self, name: &str) -> bool {
+    pub(crate) fn make_bucket(&self, name: &str) -> bool {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.filer_port)) else {
             return false;
         };
@@ -146,12 +148,17 @@ impl Weed {
             && answer.starts_with("HTTP/1.1 2")
     }
 
+    /// Its address.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.s3_port)
+    }
+
     /// Where a bucket is, for somebody.
-    pub fn location(&self, bucket: &str, (access_key, secret): (&str, &str)) -> Location {
+    pub(crate) fn location(&self, bucket: &str, (access_key, secret): (&str, &str)) -> Location {
         Location {
             provider: Provider::S3(S3 {
                 bucket: bucket.to_owned(),
-                endpoint: Some(format!("http://127.0.0.1:{}", self.s3_port)),
+                endpoint: Some(self.endpoint()),
                 region: Some("us-east-1".to_owned()),
                 access_key: access_key.to_owned(),
                 secret_key: Secret::new(secret.to_owned()),
@@ -164,7 +171,7 @@ impl Weed {
     }
 
     /// A new bucket, open for writing.
-    pub fn bucket(&self, name: &str) -> Bucket {
+    pub(crate) fn bucket(&self, name: &str) -> Bucket {
         assert!(self.make_bucket(name));
         Bucket::open(&self.location(name, WRITER), &OpenOptions::default()).unwrap()
     }
