@@ -1,5 +1,6 @@
 //! `periplus`: one binary, a subcommand for each role and each tool.
 
+mod bucket;
 mod check;
 mod demo;
 mod process;
@@ -37,6 +38,7 @@ enum Command {
     Query(Box<query::Args>),
     Demo(demo::Args),
     Top(top::Args),
+    Bucket(bucket::Args),
     Check(check::Args),
     Version(version::Args),
 }
@@ -88,6 +90,7 @@ fn run() -> anyhow::Result<()> {
         Command::Query(args) => block_on(query::run(*args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Top(args) => block_on(top::run(args)),
+        Command::Bucket(args) => block_on(bucket::run(args)),
         Command::Check(args) => {
             let services: Vec<clap::Command> =
                 SERVICES.iter().filter_map(|s| command.find_subcommand(s.0)).cloned().collect();

@@ -1,17 +1,22 @@
 //! `periplus sidecar`: one sidecar, serving.
 
+use periplus_sidecar::ship::{self, ShipArgs};
+
 use crate::process::{self, ProcessArgs};
 
 /// Stand beside a Prometheus and answer questions about it over gRPC.
 ///
 /// Reads the external labels, health and gaps of its Prometheus, serves Thanos's Store, Query and Info
-/// services and periplus's own, and evaluates the parts of queries that are sent to it.
+/// services and periplus's own, and evaluates the parts of queries that are sent to it. With --bucket
+/// and --tsdb it also ships Prometheus's blocks, bit for bit, in Thanos's layout.
 ///
 /// Example: periplus sidecar --prometheus http://127.0.0.1:9090 --listen 0.0.0.0:10901
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     #[command(flatten)]
     sidecar: periplus_sidecar::Config,
+    #[command(flatten)]
+    ship: ShipArgs,
     #[command(flatten)]
     process: ProcessArgs,
 }
@@ -20,7 +25,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     process::run("sidecar", args.process, async move |admin, drain| {
         // Until its first look at Prometheus says otherwise.
         admin.set_unready("prometheus", Some("not reached yet".into()));
+        let (prometheus, access) = (args.sidecar.prometheus.clone(), args.sidecar.access.clone());
+        let tsdb = args.sidecar.tsdb.clone();
         let bound = periplus_sidecar::build(args.sidecar, admin, drain).await?;
+        let watched = bound.sidecar.clone();
+        let labels = Box::new(move || {
+            let now = watched.snapshot();
+            let pairs = now.external.iter().map(|(name, value)| (name.into(), value.into()));
+            now.known.then(|| pairs.collect())
+        });
+        if let Some(shipper) = ship::build(&args.ship, tsdb, prometheus, &access, labels, admin)? {
+            drain.spawn("shipping", shipper.run(drain.token()));
+        }
         let (admin, own) = (admin.clone(), drain.clone());
         drain.spawn_essential("sidecar", async move {
             if let Err(error) = periplus_sidecar::run(bound, &admin, &own).await {

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures::{StreamExt as _, stream as futures_stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, stream as futures_stream};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
@@ -106,7 +107,11 @@ impl Shipper {
     }
 
     /// Ships until told to stop, then gives the stream back.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        self.run_until(stop).boxed()
+    }
+
+    async fn run_until(mut self, stop: CancellationToken) {
         let mut looked_at_flags: Option<Instant> = None;
         let mut next_head = Instant::now();
         let mut last_error = String::new();
@@ -116,22 +121,8 @@ impl Shipper {
             {
                 looked_at_flags = Some(Instant::now());
             }
-            let round = async {
-                let done = self.sync().await;
-                if done.is_ok()
-                    && let Some(interval) = self.config.head
-                    && Instant::now() >= next_head
-                {
-                    next_head = Instant::now() + interval;
-                    self.ship_head().await?;
-                } else if done.is_ok() && self.config.head.is_none() && !self.heads.is_empty() {
-                    // Snapshots from when they were asked for.
-                    self.retire_heads().await?;
-                }
-                done
-            };
             let done = tokio::select! {
-                done = round => done,
+                done = self.round(&mut next_head).boxed() => done,
                 () = stop.cancelled() => break,
             };
             self.tell(done, &mut last_error);
@@ -143,6 +134,20 @@ impl Shipper {
         if let Err(error) = self.to.release().await {
             tracing::warn!(%error, "the stream is not given back; it is free when its time is over");
         }
+    }
+
+    async fn round(&mut self, next_head: &mut Instant) -> Result<Report, ShipError> {
+        let report = self.sync().boxed().await?;
+        match self.config.head {
+            Some(interval) if Instant::now() >= *next_head => {
+                *next_head = Instant::now() + interval;
+                self.ship_head().boxed().await?;
+            }
+            // Snapshots from when they were asked for.
+            None if !self.heads.is_empty() => self.retire_heads().boxed().await?,
+            _ => {}
+        }
+        Ok(report)
     }
 
     fn tell(&self, done: Result<Report, ShipError>, last_error: &mut String) {
@@ -377,15 +382,12 @@ impl Shipper {
         names: &[Ulid],
         labels: &BTreeMap<String, String>,
     ) -> Result<(), ShipError> {
-        let unknown: Vec<_> =
-            names.iter().copied().filter(|id| !self.held.contains_key(id)).collect();
-        let to = Arc::clone(&self.to);
-        let mut asked = futures_stream::iter(unknown)
-            .map(|id| {
-                let to = Arc::clone(&to);
-                async move { (id, to.meta(id).await) }
-            })
-            .buffer_unordered(METAS_AT_A_TIME);
+        let mut asks = Vec::new();
+        for id in names.iter().copied().filter(|id| !self.held.contains_key(id)) {
+            let to = Arc::clone(&self.to);
+            asks.push(async move { (id, to.meta(id).await) }.boxed());
+        }
+        let mut asked = futures_stream::iter(asks).buffer_unordered(METAS_AT_A_TIME);
         while let Some((id, meta)) = asked.next().await {
             let meta = match meta {
                 Ok(Some(meta)) => meta,

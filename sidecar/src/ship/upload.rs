@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use periplus_block::meta::{Downsample, Thanos, ThanosFile, ThanosHash};
 use periplus_bucket::Kind;
 use periplus_bucket::blocks::meta::stream_name;
@@ -35,11 +35,16 @@ pub(super) async fn send(
     if linked.has_tombstones {
         tracing::warn!(block = %id, "samples were deleted in this block; the bucket gets them all the same, as the layout has no tombstones");
     }
-    let chunks = linked.segments.iter().map(|name| async move {
+    let mut chunks = Vec::with_capacity(linked.segments.len());
+    for name in &linked.segments {
         let path = format!("chunks/{name}");
-        let sent = to.put_file(id, &path, &linked.directory.join(&path)).await?;
-        Ok::<_, ShipError>((path, sent))
-    });
+        let file = linked.directory.join(&path);
+        let put = async move {
+            let sent = to.put_file(id, &path, &file).await?;
+            Ok::<_, ShipError>((path, sent))
+        };
+        chunks.push(put.boxed());
+    }
     // In order, so that the list of files is too.
     let chunks = stream::iter(chunks).buffered(at_a_time.max(1));
     let mut files: Vec<(String, Sent)> = chunks.try_collect().await?;
