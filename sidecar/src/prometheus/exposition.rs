@@ -11,12 +11,16 @@ pub(crate) struct HeadFigures {
     pub(crate) head_max_ms: Option<i64>,
     /// Series in memory.
     pub(crate) head_series: Option<u64>,
+    /// Unix milliseconds of the last reload: finer than the seconds the API tells.
+    pub(crate) reloaded_ms: Option<i64>,
 }
 
 const LOWEST: &str = "prometheus_tsdb_lowest_timestamp_seconds";
 const HEAD_MIN: &str = "prometheus_tsdb_head_min_time";
 const HEAD_MAX: &str = "prometheus_tsdb_head_max_time";
 const HEAD_SERIES: &str = "prometheus_tsdb_head_series";
+const RELOADED: &str = "prometheus_config_last_reload_success_timestamp_seconds";
+const WANTED: [&str; 5] = [LOWEST, HEAD_MIN, HEAD_MAX, HEAD_SERIES, RELOADED];
 
 /// An empty head reports the ends of the number range; no real sample lies before 1980 or after 2200.
 fn plausible(ms: f64) -> Option<i64> {
@@ -26,7 +30,7 @@ fn plausible(ms: f64) -> Option<i64> {
 /// Reads the figures. A Prometheus exposes thousands of lines; only the few wanted are parsed.
 pub(crate) fn read(text: &str) -> HeadFigures {
     let wanted = |line: &&str| {
-        [LOWEST, HEAD_MIN, HEAD_MAX, HEAD_SERIES]
+        WANTED
             .iter()
             .any(|name| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])))
     };
@@ -44,6 +48,7 @@ pub(crate) fn read(text: &str) -> HeadFigures {
         };
         match sample.metric.as_str() {
             LOWEST => out.lowest_ms = plausible(v * 1000.0),
+            RELOADED => out.reloaded_ms = plausible(v * 1000.0),
             HEAD_MIN => out.head_min_ms = plausible(v),
             HEAD_MAX => out.head_max_ms = plausible(v),
             HEAD_SERIES => out.head_series = (v >= 0.0).then_some(v as u64),

@@ -29,8 +29,10 @@ impl Gaps {
         let mut steps: Vec<i64> =
             scrapes.windows(2).map(|w| w[1] - w[0]).filter(|d| *d > 0).collect();
         steps.sort_unstable();
-        // Where every target is scraped less often than the global interval says, that is no gap.
-        let usual = steps.get(steps.len() / 2).copied().unwrap_or(interval);
+        // Where every target is scraped less often than the global interval says, that is no gap; a few
+        // steps tell nothing of it.
+        let usual = if steps.len() < 5 { None } else { steps.get((steps.len() - 1) / 2) };
+        let usual = usual.copied().unwrap_or(interval);
         let allowed = interval.max(usual).saturating_mul(5) / 2;
         for t in scrapes {
             if let Some(last) = self.last {
@@ -79,7 +81,10 @@ mod tests {
     #[test]
     fn slow_targets_are_no_gaps() {
         let mut gaps = Gaps::default();
-        gaps.observe(&[0, 60, 120, 180, 240], 10);
-        assert_eq!(gaps.list(0, 241, 60), []);
+        gaps.observe(&[0, 60, 120, 180, 240, 300, 360], 10);
+        assert_eq!(gaps.list(0, 361, 60), []);
+        let mut young = Gaps::default();
+        young.observe(&[0, 10, 140, 150], 10);
+        assert_eq!(young.list(0, 151, 10), [TimeRange::new(11, 139)]);
     }
 }

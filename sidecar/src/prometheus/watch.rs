@@ -46,7 +46,8 @@ pub(crate) struct Watch {
 
 #[derive(Debug, Default)]
 struct Inner {
-    runtime: RuntimeInfo,
+    /// What tells one start and configuration from another.
+    identity: Option<(RuntimeInfo, Option<i64>)>,
     slow_look: Option<Instant>,
     gaps: Gaps,
 }
@@ -80,8 +81,9 @@ impl Watch {
 
     /// Asks for a look before its time: something did not fit what is known.
     pub(crate) fn look_soon(&self) {
-        self.inner.lock().slow_look = None;
-        self.inner.lock().runtime = RuntimeInfo::default();
+        let mut inner = self.inner.lock();
+        (inner.slow_look, inner.identity) = (None, None);
+        drop(inner);
         self.look_now.notify_one();
     }
 
@@ -172,14 +174,17 @@ impl Watch {
     async fn try_look(&self) -> Result<(), ClientError> {
         self.client.ready(LOOK_TIMEOUT).await?;
         let runtime = self.client.runtime_info(LOOK_TIMEOUT).await?;
-        let changed = self.inner.lock().runtime != runtime || !self.current().known;
+        let figures = exposition::read(&self.client.metrics(LOOK_TIMEOUT).await?);
+        // The API tells the times of start and reload to the second, the metrics that of the reload
+        // more finely; all of them are asked for before the labels are.
+        let identity = Some((runtime, figures.reloaded_ms));
+        let changed = self.inner.lock().identity != identity || !self.current().known;
         if changed {
             self.identify().await?;
             let mut inner = self.inner.lock();
-            inner.runtime = runtime;
+            inner.identity = identity;
             inner.slow_look = None;
         }
-        let figures = exposition::read(&self.client.metrics(LOOK_TIMEOUT).await?);
         self.change(|s| {
             s.max_t = figures.head_max_ms.or(s.max_t);
             s.min_t = match (figures.lowest_ms, figures.head_min_ms) {
@@ -266,7 +271,10 @@ impl Watch {
             .rows
             .first()
             .map(|row| {
-                row.present.ones().filter_map(|i| row.values.get(i)).map(|v| (v * 1000.0) as i64)
+                row.present
+                    .ones()
+                    .filter_map(|i| row.values.get(i))
+                    .map(|v| (v * 1000.0).round() as i64)
             })
             .into_iter()
             .flatten()

@@ -76,6 +76,20 @@ async fn waits_and_notices_restart_and_reload() {
     }
 }
 
+/// Waits until it has scraped a few times from now on.
+async fn scraped(prometheus: &Prometheus) {
+    let since = now_ms() / 1000 + 2;
+    for _ in 0..600 {
+        let form = [("query", format!("count(timestamp(up) > {since})"))];
+        let answer = prometheus.api("query", &form);
+        if answer["data"]["result"].as_array().is_some_and(|r| !r.is_empty()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it scrapes nothing");
+}
+
 /// A Prometheus that scrapes itself is stopped for a while: the gap is told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gaps_are_found() {
@@ -84,13 +98,13 @@ async fn gaps_are_found() {
         let mut prometheus = Prometheus::start(&binary, &external, &[]);
         let target = prometheus.url().trim_start_matches("http://").to_owned();
         prometheus.reconfigure(&external, Some(&target));
-        tokio::time::sleep(Duration::from_secs(4)).await;
+        scraped(&prometheus).await;
         prometheus.kill();
         let stopped = now_ms();
         tokio::time::sleep(Duration::from_secs(6)).await;
         let resumed = now_ms();
         prometheus.restart();
-        tokio::time::sleep(Duration::from_secs(4)).await;
+        scraped(&prometheus).await;
         let running = Running::start(config(&prometheus.url(), EvaluateIn::Auto)).await;
         running.until("a gap", |s| !s.gaps.is_empty()).await;
         let gaps = running.sidecar.snapshot().gaps.clone();

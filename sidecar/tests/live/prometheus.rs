@@ -12,10 +12,10 @@ use periplus_proto::prometheus::{Sample, TimeSeries, WriteRequest};
 use prost::Message;
 
 /// A series to load: labels and samples (Unix milliseconds, value).
-pub type Loaded = (Labels, Vec<(i64, f64)>);
+pub(crate) type Loaded = (Labels, Vec<(i64, f64)>);
 
 /// The binaries to test with: the one on the path always, a 3.x where `PROMETHEUS3` names it.
-pub fn binaries() -> Vec<PathBuf> {
+pub(crate) fn binaries() -> Vec<PathBuf> {
     let mut all = Vec::new();
     if Command::new("prometheus").arg("--version").output().is_ok() {
         all.push(PathBuf::from("prometheus"));
@@ -27,7 +27,7 @@ pub fn binaries() -> Vec<PathBuf> {
 }
 
 /// A Prometheus 3.x.
-pub fn three() -> Option<PathBuf> {
+pub(crate) fn three() -> Option<PathBuf> {
     match std::env::var_os("PROMETHEUS3") {
         Some(path) => Some(PathBuf::from(path)),
         None => {
@@ -42,13 +42,13 @@ fn skip(reason: &str) {
     eprintln!("skipping: {reason}");
 }
 
-pub fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     i64::try_from(since.as_millis()).unwrap()
 }
 
 /// A running Prometheus; killed when dropped.
-pub struct Prometheus {
+pub(crate) struct Prometheus {
     child: Child,
     binary: PathBuf,
     directory: tempfile::TempDir,
@@ -64,7 +64,7 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    pub fn start(binary: &Path, external: &Labels, flags: &[&str]) -> Self {
+    pub(crate) fn start(binary: &Path, external: &Labels, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let flags: Vec<String> = flags.iter().map(|s| (*s).to_owned()).collect();
@@ -75,26 +75,26 @@ impl Prometheus {
         me
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.binary, self.directory.path(), self.port, &self.flags);
         self.wait();
     }
 
     /// New external labels, or a target to scrape; read by a running server.
-    pub fn reconfigure(&self, external: &Labels, scrape: Option<&str>) {
+    pub(crate) fn reconfigure(&self, external: &Labels, scrape: Option<&str>) {
         write_config(self.directory.path(), external, scrape);
         let (status, _) = http("POST", &format!("{}/-/reload", self.url()), "", b"");
         assert_eq!(status, 200);
@@ -110,7 +110,7 @@ impl Prometheus {
         }
     }
 
-    pub fn load(&self, series: &[Loaded]) {
+    pub(crate) fn load(&self, series: &[Loaded]) {
         for part in series.chunks(2_000) {
             let timeseries = part
                 .iter()
@@ -134,7 +134,7 @@ impl Prometheus {
     }
 
     /// A query by the API: the whole answer.
-    pub fn api(&self, path: &str, form: &[(&str, String)]) -> serde_json::Value {
+    pub(crate) fn api(&self, path: &str, form: &[(&str, String)]) -> serde_json::Value {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         let headers = "Content-Type: application/x-www-form-urlencoded\r\n";
         let (_, text) =
@@ -187,7 +187,7 @@ fn spawn(binary: &Path, directory: &Path, port: u16, flags: &[String]) -> Child 
 }
 
 /// One request on a connection of its own.
-pub fn http(method: &str, url: &str, headers: &str, body: &[u8]) -> (u16, String) {
+pub(crate) fn http(method: &str, url: &str, headers: &str, body: &[u8]) -> (u16, String) {
     http_try(method, url, headers, body).unwrap_or_else(|| panic!("{method} {url}"))
 }
 

@@ -13,10 +13,10 @@ use periplus_sidecar::{Config, EvaluateIn, Sidecar};
 use tonic::Status;
 use tonic::transport::Channel;
 
-pub struct Running {
-    pub sidecar: Sidecar,
-    pub channel: Channel,
-    pub admin: Admin,
+pub(crate) struct Running {
+    pub(crate) sidecar: Sidecar,
+    pub(crate) channel: Channel,
+    pub(crate) admin: Admin,
     drain: Drain,
 }
 
@@ -26,7 +26,7 @@ impl Drop for Running {
     }
 }
 
-pub fn config(url: &str, evaluate_in: EvaluateIn) -> Config {
+pub(crate) fn config(url: &str, evaluate_in: EvaluateIn) -> Config {
     let mut config = Config::new(url.parse().unwrap());
     config.evaluate_in = evaluate_in;
     config.prometheus_poll_interval = Duration::from_millis(300);
@@ -34,13 +34,13 @@ pub fn config(url: &str, evaluate_in: EvaluateIn) -> Config {
 }
 
 impl Running {
-    pub async fn start(config: Config) -> Self {
+    pub(crate) async fn start(config: Config) -> Self {
         let me = Self::unready(config);
         assert!(me.sidecar.known(Duration::from_secs(30)).await.is_some());
         me
     }
 
-    pub fn unready(config: Config) -> Self {
+    pub(crate) fn unready(config: Config) -> Self {
         let (admin, drain) = (Admin::new("sidecar", "test", "test"), Drain::new());
         let sidecar = Sidecar::new(config, None, &admin, &drain).unwrap();
         let channel = sidecar.connect().unwrap();
@@ -48,7 +48,7 @@ impl Running {
     }
 
     /// Waits until the snapshot satisfies `wanted`.
-    pub async fn until(
+    pub(crate) async fn until(
         &self,
         what: &str,
         wanted: impl Fn(&periplus_sidecar::prometheus::Snapshot) -> bool,
@@ -63,7 +63,7 @@ impl Running {
     }
 
     /// Rows of `columns` columns and the trailer.
-    pub async fn execute(
+    pub(crate) async fn execute(
         &self,
         request: ExecuteRequest,
         columns: usize,
@@ -91,6 +91,6 @@ impl Running {
     }
 }
 
-pub fn labels(pairs: &[(&str, &str)]) -> Labels {
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
     Labels::from_pairs(pairs.iter().copied())
 }
