@@ -114,6 +114,16 @@ impl Bitmap {
         })
     }
 
+    /// Sets the bits that are set in `bits` among the 64 that begin at bit `64 * word`.
+    #[inline]
+    pub fn set_word(&mut self, word: usize, bits: u64) {
+        let rest = self.len.saturating_sub(word * 64);
+        let bits = if rest >= 64 { bits } else { bits & ((1 << rest) - 1) };
+        if let Some(w) = self.words.get_mut(word) {
+            *w |= bits;
+        }
+    }
+
     /// Makes this `len` bits, all unset, keeping the memory.
     pub fn reset(&mut self, len: usize) {
         self.words.clear();

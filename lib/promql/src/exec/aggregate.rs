@@ -95,6 +95,13 @@ struct Group {
     hist: std::collections::BTreeMap<u32, HistogramState>,
 }
 
+/// What became of a part of the rows.
+pub(crate) enum Part {
+    Groups(PartialMatrix),
+    /// The best series, not spread out into columns yet.
+    Best(Best),
+}
+
 /// Groups while rows are taken in.
 pub(crate) struct Groups<'a> {
     job: &'a AggregateJob,
@@ -160,6 +167,14 @@ impl<'a> Groups<'a> {
             })
             .sum();
         own as u64 + self.best.as_ref().map_or(0, Best::bytes)
+    }
+
+    /// What the groups hold, ready to be merged with other parts of the same run.
+    pub(crate) fn into_part(mut self) -> Part {
+        match self.best.take() {
+            Some(best) => Part::Best(best),
+            None => Part::Groups(self.finish()),
+        }
     }
 
     pub(crate) fn finish(self) -> PartialMatrix {

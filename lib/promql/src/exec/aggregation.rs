@@ -9,7 +9,7 @@ use periplus_model::float::{format_float, format_g};
 use rayon::prelude::*;
 
 use super::Exec;
-use super::aggregate::{AggregateJob, Grouping, Groups, partial_kind};
+use super::aggregate::{AggregateJob, Grouping, Groups, Part, partial_kind};
 use super::fuse;
 use super::ranges::Piped;
 use super::row::{Frame, Row};
@@ -142,23 +142,23 @@ impl Exec<'_> {
         let mut charge = Charge::new(&self.account, 0)?;
         let empty = PartialMatrix { kind: job.kind, grid: job.grid, groups: Vec::new() };
         let cancel = self.cancel;
-        let parts: Vec<Result<(PartialMatrix, Annotations), QueryError>> =
-            self.pool.install(|| {
-                let chunk = |rows: &[Row]| {
-                    let (mut groups, mut said) = (Groups::new(job), Annotations::new());
-                    for r in rows {
-                        cancel.check()?;
-                        groups.add(r, &mut said);
-                    }
-                    Ok((groups.finish(), said))
-                };
-                f.rows.par_chunks(CHUNK).map(chunk).collect()
-            });
+        let parts: Vec<Result<(Part, u64, Annotations), QueryError>> = self.pool.install(|| {
+            let chunk = |rows: &[Row]| {
+                let (mut groups, mut said) = (Groups::new(job), Annotations::new());
+                for r in rows {
+                    cancel.check()?;
+                    groups.add(r, &mut said);
+                }
+                let bytes = groups.bytes();
+                Ok((groups.into_part(), bytes, said))
+            };
+            f.rows.par_chunks(CHUNK).map(chunk).collect()
+        });
         for part in parts {
-            let (part, said) = part?;
+            let (part, bytes, said) = part?;
             self.annotations.merge(said);
-            charge.grow(part.bytes())?;
-            merger.add(part)?;
+            charge.grow(bytes)?;
+            merger.add_part(part, job)?;
         }
         merger.add(empty)?;
         merger.finish()

@@ -12,7 +12,7 @@ use periplus_model::{METRIC_NAME, SampleBuffer, TimeRange};
 
 use crate::annotations::{Annotation, Annotations};
 use crate::engine::QueryError;
-use crate::exec::aggregate::{AggregateJob, Groups};
+use crate::exec::aggregate::{AggregateJob, Groups, Part};
 use crate::exec::instant;
 use crate::exec::map::{MapJob, drop_name};
 use crate::exec::row::Row;
@@ -22,7 +22,6 @@ use crate::exec::window::Job;
 use crate::functions::Cx;
 use crate::limits::{Account, Cancel, Charge};
 use crate::parse::ast::Span;
-use crate::partial::PartialMatrix;
 use crate::plan::{Read, Selection};
 use crate::source::{SeriesEntry, SeriesStream};
 use crate::value::StepGrid;
@@ -55,7 +54,7 @@ pub(crate) struct Pipeline<'a> {
 /// What became of a chunk of series.
 pub(crate) struct Output {
     pub(crate) rows: Vec<Row>,
-    pub(crate) partial: Option<PartialMatrix>,
+    pub(crate) part: Option<Part>,
     pub(crate) counts: Counts,
     pub(crate) annotations: Annotations,
     /// Points of all rows, also of those aggregated away.
@@ -82,7 +81,7 @@ impl Pipeline<'_> {
     ) -> Result<Output, QueryError> {
         let mut out = Output {
             rows: Vec::new(),
-            partial: None,
+            part: None,
             counts: Counts::like(self.counts),
             annotations: Annotations::new(),
             points: 0,
@@ -118,7 +117,7 @@ impl Pipeline<'_> {
                 }
             }
         }
-        out.partial = groups.map(Groups::finish);
+        out.part = groups.map(Groups::into_part);
         Ok(out)
     }
 

@@ -204,9 +204,9 @@ impl Exec<'_> {
             points += out.points;
             counts.merge(&out.counts);
             annotations.merge(out.annotations);
-            match out.partial {
-                Some(p) => {
-                    merger.add(p)?;
+            match out.part.zip(pipeline.aggregate) {
+                Some((part, job)) => {
+                    merger.add_part(part, job)?;
                     let now = merger.bytes();
                     charge.grow(now.saturating_sub(merged))?;
                     merged = merged.max(now);

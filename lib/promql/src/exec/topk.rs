@@ -262,6 +262,41 @@ impl Best {
         }
     }
 
+    /// Takes in what another part of the same run kept.
+    pub(crate) fn merge(&mut self, other: Self) {
+        let Self { members, groups, mut hist, ids, .. } = other;
+        let mut places: Vec<Option<u32>> = vec![None; members.len()];
+        let mut labels: Vec<Labels> = vec![Labels::empty(); groups.len()];
+        for (l, id) in ids {
+            if let Some(slot) = labels.get_mut(id) {
+                *slot = l;
+            }
+        }
+        for (heaps, group) in groups.iter().zip(labels) {
+            let id = self.group_id(group.clone());
+            for i in 0..self.steps {
+                for e in heaps.heap(i) {
+                    let at = e.series as usize;
+                    let (Some(place), Some(m)) = (places.get_mut(at), members.get(at)) else {
+                        continue;
+                    };
+                    let series = match *place {
+                        Some(known) => known,
+                        None => {
+                            let new = self.member(group.clone(), m.labels.clone(), m.drop_name);
+                            *place = Some(new);
+                            new
+                        }
+                    };
+                    if let Some(h) = hist.remove(&(e.series, i as u32)) {
+                        self.hist.insert((series, i as u32), h);
+                    }
+                    self.offer(id, i, Entry { value: e.value, series });
+                }
+            }
+        }
+    }
+
     /// Takes in what another part kept.
     pub(crate) fn add_partial(&mut self, g: PartialGroup) {
         let id = self.group_id(g.group.clone());

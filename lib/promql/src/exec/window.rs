@@ -3,7 +3,7 @@
 use crate::exec::row::{Row, histogram_weight};
 use crate::exec::samples::Samples;
 use crate::exec::stats::Counts;
-use crate::functions::rate::{FactorCache, Kind};
+use crate::functions::rate::{Ends, FactorCache, Kind};
 use crate::functions::{Cx, Point, Win, changes, instant_delta, linear, over_time, rate};
 use crate::plan::Window;
 use crate::value::StepGrid;
@@ -164,66 +164,64 @@ impl Job<'_> {
         self.args.get(n).and_then(|a| a.get(step)).copied().unwrap_or(f64::NAN)
     }
 
-    /// `rate` and its like over plain floats. How many resets lie in the window is kept while it
-    /// slides, so that the samples inside are only looked at when there is one.
+    /// `rate` and its like over plain floats. Where counters begin anew is found out once; samples
+    /// inside of a window are looked at only when such a place lies within.
     fn plain_rate(&self, s: &Samples, kind: Kind, row: &mut Row, counts: &mut Counts) {
         let n = s.ft.len().min(s.fv.len());
         let (ft, fv) = (&s.ft[..n], &s.fv[..n]);
-        let (mut lo, mut hi, mut resets) = (0usize, 0usize, 0usize);
+        let resets = if kind.counter { places_of_resets(fv) } else { Vec::new() };
+        let (mut lo, mut hi, mut next_reset) = (0usize, 0usize, 0usize);
         let mut cache = FactorCache::default();
         let by_step = !counts.total_at.is_empty();
-        let (mut total, mut read) = (0u64, 0u64);
-        for i in 0..self.grid.steps() {
-            let t = self.grid.time(i);
-            let end = self.window.end(t);
-            let start = end.saturating_sub(self.window.range_ms);
+        let (mut total, mut read, mut bits) = (0u64, 0u64, 0u64);
+        let range_ms = self.window.range_ms;
+        let steps = self.grid.steps().min(row.values.len());
+        for i in 0..steps {
+            let end = self.window.end(self.grid.time(i));
+            let start = end.saturating_sub(range_ms);
             let was = hi;
             while hi < n && ft[hi] <= end {
-                resets += usize::from(hi > lo && fv[hi] < fv[hi - 1]);
                 hi += 1;
             }
             while lo < hi && ft[lo] <= start {
                 lo += 1;
-                resets -= usize::from(lo < hi && fv[lo] < fv[lo - 1]);
             }
-            if lo == hi {
-                continue;
+            let count = hi - lo;
+            let fresh = hi - was.max(lo);
+            total += count as u64;
+            read += fresh as u64;
+            if by_step && count > 0 {
+                counts.by_step(i, count as u64, fresh as u64);
             }
-            let (all, fresh) = ((hi - lo) as u64, (hi - was.max(lo)) as u64);
-            (total, read) = (total + all, read + fresh);
-            if by_step {
-                counts.by_step(i, all, fresh);
+            if count >= 2 {
+                let (first, last) = (fv[lo], fv[hi - 1]);
+                let mut change = last - first;
+                while resets.get(next_reset).is_some_and(|at| *at <= lo) {
+                    next_reset += 1;
+                }
+                if resets.get(next_reset).is_some_and(|at| *at < hi) {
+                    change += lost(&fv[lo..hi]);
+                }
+                let (first_t, last_t) = (ft[lo], ft[hi - 1]);
+                let w = Ends { start, end, range_ms, count, first_t, last_t };
+                row.values[i] = cache.result(&w, kind, first, change);
+                bits |= 1 << (i % 64);
             }
-            if hi - lo < 2 {
-                continue;
-            }
-            let (ft, fv) = (&ft[lo..hi], &fv[lo..hi]);
-            let mut change = fv[fv.len() - 1] - fv[0];
-            if kind.counter && resets > 0 {
-                change += lost(fv);
-            }
-            let w = Win {
-                t,
-                start,
-                end,
-                range_ms: self.window.range_ms,
-                ft,
-                fv,
-                fst: &[],
-                ht: &[],
-                hv: &[],
-                hst: &[],
-                args: [0.0; 2],
-                anchored: false,
-                smoothed: false,
-            };
-            if let Some(v) = cache.result(&w, kind, change) {
-                row.set_float(i, v);
+            if i % 64 == 63 || i + 1 == steps {
+                row.present.set_word(i / 64, std::mem::take(&mut bits));
             }
         }
         counts.total += total;
         counts.read += read;
     }
+}
+
+/// Indexes of the samples that are smaller than the one before.
+fn places_of_resets(values: &[f64]) -> Vec<usize> {
+    let falls = |i: &usize| values[*i] < values[*i - 1];
+    // Mostly there are none, and a count without branches is the quickest way to know.
+    let falling: usize = values.windows(2).map(|p| usize::from(p[1] < p[0])).sum();
+    if falling == 0 { Vec::new() } else { (1..values.len()).filter(falls).collect() }
 }
 
 /// What counter resets took away.

@@ -98,48 +98,62 @@ pub(crate) struct FactorCache {
     alike: (usize, i64, i64, i64),
     factor: f64,
     sampled_s: f64,
-    /// No counter that would have been zero later than this many seconds before the first sample
-    /// changes the factor.
+    /// A counter that would have been zero further than this many seconds before the first sample
+    /// does not change the factor.
     to_start_s: f64,
 }
 
-impl FactorCache {
-    /// As [`float_result`], for plain floats without start timestamps; at least two samples.
-    #[inline]
-    pub(crate) fn result(&mut self, w: &Win<'_>, kind: Kind, change: f64) -> Option<f64> {
-        let n = w.ft.len();
-        let (first, last) = (w.ft[0], w.ft[n - 1]);
-        let alike = (n, first - w.start, last - first, w.end - last);
-        if alike != self.alike {
-            self.fill(w, kind, alike);
-        }
-        // The counter's zero lies clearly before what is extrapolated to: the usual case. The
-        // margin leaves out what rounding could decide.
-        let first_value = w.fv[0];
-        let from_zero = kind.counter && change > 0.0 && first_value >= 0.0;
-        if !from_zero || first_value * self.sampled_s > self.to_start_s * change * (1.0 + 1e-9) {
-            return Some(change * self.factor);
-        }
-        match float_result(w, kind, change) {
-            Some(Point::Float(v)) => Some(v),
-            _ => None,
+/// What [`FactorCache::result`] has to know of a window.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    /// Range, exclusive and inclusive.
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+    pub(crate) range_ms: i64,
+    /// Number of samples, at least two, and the times of the first and the last.
+    pub(crate) count: usize,
+    pub(crate) first_t: i64,
+    pub(crate) last_t: i64,
+}
+
+impl Ends {
+    fn extrapolation(&self) -> Extrapolation {
+        Extrapolation {
+            first_t: self.first_t,
+            last_t: self.last_t,
+            count: self.count,
+            first_start: 0,
+            start: self.start,
+            end: self.end,
         }
     }
 
+    /// The factor; `zero` as for [`Extrapolation::factor`].
     #[cold]
-    fn fill(&mut self, w: &Win<'_>, kind: Kind, alike: (usize, i64, i64, i64)) {
-        let e = Extrapolation {
-            first_t: w.ft[0],
-            last_t: w.ft[alike.0 - 1],
-            count: alike.0,
-            first_start: 0,
-            start: w.start,
-            end: w.end,
-        };
-        self.alike = alike;
-        self.factor = e.factor(None).map_or(f64::NAN, |f| per_second(f, w, kind));
-        self.sampled_s = alike.2 as f64 / 1000.0;
-        self.to_start_s = alike.1 as f64 / 1000.0;
+    fn factor(&self, kind: Kind, zero: Option<f64>) -> f64 {
+        let f = self.extrapolation().factor(zero).unwrap_or(f64::NAN);
+        if kind.per_second { f / (self.range_ms as f64 / 1000.0) } else { f }
+    }
+}
+
+impl FactorCache {
+    /// As [`float_result`], for floats without start timestamps: the change times the factor.
+    #[inline]
+    pub(crate) fn result(&mut self, w: &Ends, kind: Kind, first_value: f64, change: f64) -> f64 {
+        let alike = (w.count, w.first_t - w.start, w.last_t - w.first_t, w.end - w.last_t);
+        if alike != self.alike {
+            self.alike = alike;
+            self.factor = w.factor(kind, None);
+            self.sampled_s = alike.2 as f64 / 1000.0;
+            self.to_start_s = alike.1 as f64 / 1000.0;
+        }
+        // The usual case: the counter's zero lies clearly before what is extrapolated to. The
+        // margin leaves out what rounding could decide.
+        let from_zero = kind.counter && change > 0.0 && first_value >= 0.0;
+        if !from_zero || first_value * self.sampled_s > self.to_start_s * change * (1.0 + 1e-9) {
+            return change * self.factor;
+        }
+        change * w.factor(kind, Some(first_value / change))
     }
 }
 

@@ -7,6 +7,7 @@ use periplus_model::{FloatHistogram, HistogramMean, HistogramSum, Labels, Reconc
 
 use super::{PartialGroup, PartialHistogram, PartialKind, PartialMatrix, flags};
 use crate::engine::QueryError;
+use crate::exec::aggregate::{AggregateJob, Part};
 use crate::exec::topk::Best;
 
 /// Takes in parts one after the other. What it gives does not depend on how the parts were made as
@@ -24,6 +25,26 @@ pub(crate) struct Merger {
 impl Merger {
     pub(crate) fn new(k_at: Option<Arc<Vec<u64>>>) -> Self {
         Self { k_at, ..Self::default() }
+    }
+
+    /// Takes in a part of a run within this process.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub(crate) fn add_part(&mut self, part: Part, job: &AggregateJob) -> Result<(), QueryError> {
+        let other = match part {
+            Part::Groups(p) => return self.add(p),
+            Part::Best(b) => b,
+        };
+        if self.whole.is_none() {
+            let groups = Vec::new();
+            self.add(PartialMatrix { kind: job.kind, grid: job.grid, groups })?;
+        }
+        match &mut self.best {
+            Some(best) => best.merge(other),
+            None => return Err(QueryError::internal("best series of an aggregation of sums")),
+        }
+        Ok(())
     }
 
     /// # Errors
