@@ -68,7 +68,6 @@ const PLACE_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Api {
     /// The routes.
-    #[must_use]
     pub fn router(self) -> Router {
         let v1 = Router::new()
             .route("/query", get(query::instant).post(query::instant))

@@ -73,11 +73,12 @@ impl Writer {
         let mut from = 0;
         for (i, b) in bytes.iter().enumerate() {
             let separator = html && *b == 0xe2 && is_line_separator(bytes, i);
-            let plain = *b >= 0x20
-                && !matches!(*b, b'"' | b'\\')
-                && !(html && matches!(*b, b'<' | b'>' | b'&'))
-                && !separator;
-            if plain {
+            let escaped = match *b {
+                0..0x20 | b'"' | b'\\' => true,
+                b'<' | b'>' | b'&' => html,
+                _ => separator,
+            };
+            if !escaped {
                 continue;
             }
             self.out.extend_from_slice(bytes.get(from..i).unwrap_or_default());
