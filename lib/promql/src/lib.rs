@@ -18,8 +18,8 @@
 //! the samples while they are in cache, and an instant query is the same with a grid of one.
 pub mod annotations;
 pub mod engine;
-pub mod explain;
 mod exec;
+pub mod explain;
 mod functions;
 pub mod limits;
 pub mod parse;

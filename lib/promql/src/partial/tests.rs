@@ -67,9 +67,9 @@ fn what_rounding_loses_travels() {
     let (a, b, c) = (histogram(1e100), histogram(1.0), histogram(-1e100));
     for parts in [
         &[&[a.clone(), b.clone(), c.clone()][..]][..],
-        &[&[a.clone()], &[b.clone()], &[c.clone()]],
-        &[&[a.clone(), b.clone()], &[c.clone()]],
-        &[&[a.clone()], &[b.clone(), c.clone()]],
+        &[std::slice::from_ref(&a), std::slice::from_ref(&b), std::slice::from_ref(&c)],
+        &[&[a.clone(), b.clone()], std::slice::from_ref(&c)],
+        &[std::slice::from_ref(&a), &[b.clone(), c.clone()]],
     ] {
         let sum = check(PartialKind::Sum, parts).0.unwrap();
         assert_eq!((sum.count, sum.positive_buckets[0]), (1.0, 1.0));
@@ -92,7 +92,7 @@ fn means_of_parts_survive_overflow() {
 fn what_had_to_be_reconciled_is_said_by_the_whole() {
     let (a, b) = (custom(&[1.0, 2.0]), custom(&[1.0, 3.0]));
     let whole = check(PartialKind::Sum, &[&[a.clone(), b.clone()]]);
-    let parts = check(PartialKind::Sum, &[&[a.clone()], &[b]]);
+    let parts = check(PartialKind::Sum, &[std::slice::from_ref(&a), &[b]]);
     assert_eq!(whole, parts);
     assert_eq!(parts.1.len(), 1);
     assert_eq!(check(PartialKind::Sum, &[&[a], &[histogram(1.0)]]).0, None);
