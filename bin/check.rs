@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::Command;
 use periplus_daemon::config::check_file;
-use periplus_promql::parse;
+use periplus_promql::engine::{Engine, EngineConfig};
+use periplus_promql::{parse, script};
 
 /// Check a configuration file, a query or a block, and say everything that is wrong with it.
 #[derive(clap::Args, Debug)]
@@ -25,9 +26,19 @@ enum What {
         #[arg(long)]
         role: Option<String>,
     },
-    /// Check a PromQL query and print it as Prometheus's formatter would
-    #[command(visible_alias = "query")]
+    /// Run PromQL test scripts and print what differs from what they expect
+    #[command(long_about = SCRIPTS_HELP)]
     Promql {
+        /// Scripts, in the language of Prometheus's own tests.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Run every evaluation as it is written only, not also pinned to its time, at other times
+        /// and as a step of a range.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Check a PromQL query and print it as Prometheus's formatter would
+    Query {
         /// The query; `-` reads it from standard input.
         query: String,
     },
@@ -42,12 +53,26 @@ enum What {
     },
 }
 
+const SCRIPTS_HELP: &str = "Run PromQL test scripts and print what differs from what they expect
+
+A script loads samples and says what queries over them must give:
+
+  load 1m
+    errors_total{job=\"api\"} 0 10 20 30
+
+  eval instant at 3m rate(errors_total[2m])
+    {job=\"api\"} 0.16666666666666666
+
+  eval range from 1m to 3m step 1m errors_total
+    errors_total{job=\"api\"} 10 20 30";
+
 /// Runs the check; `services` are the commands that take a configuration file.
 pub(crate) fn run(args: Args, services: &[Command]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match args.what {
         What::Config { file, role } => config(&file, role.as_deref(), services, &mut out),
-        What::Promql { query } => promql(&query, &mut out),
+        What::Promql { files, once } => scripts(&files, once, &mut out),
+        What::Query { query } => query_text(&query, &mut out),
         What::Block { dirs, dump } => {
             let mut bad = 0;
             for dir in &dirs {
@@ -97,7 +122,33 @@ fn config(
     }
 }
 
-fn promql(query: &str, out: &mut impl std::io::Write) -> anyhow::Result<()> {
+/// Runs scripts one after the other; all of them, whatever differs.
+fn scripts(files: &[PathBuf], once: bool, out: &mut impl std::io::Write) -> anyhow::Result<()> {
+    let engine = Engine::new(&EngineConfig::default())?;
+    let runner = script::Runner { engine: &engine, reruns: !once, delayed_name_removal: true };
+    let mut bad = 0;
+    for file in files {
+        let name = file.display();
+        let text = std::fs::read_to_string(file).with_context(|| format!("reading {name}"))?;
+        match script::parse(&text) {
+            Ok(script) => {
+                let report = runner.run(&script);
+                writeln!(out, "{name}: {report}")?;
+                bad += usize::from(!report.passed());
+            }
+            Err(e) => {
+                writeln!(out, "{name}: {e}")?;
+                bad += 1;
+            }
+        }
+    }
+    if bad > 0 {
+        bail!("{bad} of {} scripts do not hold", files.len());
+    }
+    Ok(())
+}
+
+fn query_text(query: &str, out: &mut impl std::io::Write) -> anyhow::Result<()> {
     let mut text = query.to_owned();
     if query == "-" {
         text.clear();
@@ -130,11 +181,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn scripts_are_run_and_what_differs_is_told() {
+        let dir = std::env::temp_dir().join(format!("periplus-check-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let (good, bad) = (dir.join("good.test"), dir.join("bad.test"));
+        std::fs::write(&good, "load 1m\n  a 1 2\n\neval instant at 1m a + 1\n  {} 3\n")
+            .expect("a file");
+        std::fs::write(&bad, "eval instant at 1m 1 + 1\n  3\n").expect("a file");
+        let mut out = Vec::new();
+        scripts(std::slice::from_ref(&good), false, &mut out).expect("a script that holds");
+        let error = scripts(&[bad, good], true, &mut out).expect_err("a script that does not");
+        let out = String::from_utf8_lossy(&out);
+        assert!(out.contains("1 evaluations hold") && out.contains("the scalar 3"), "{out}");
+        assert_eq!(error.to_string(), "1 of 2 scripts do not hold");
+        std::fs::remove_dir_all(&dir).expect("the directory");
+    }
+
+    #[test]
     fn a_query_is_printed_or_its_fault_marked() {
         let mut out = Vec::new();
-        promql("sum(x)by(a)", &mut out).expect("a query");
+        query_text("sum(x)by(a)", &mut out).expect("a query");
         assert_eq!(String::from_utf8_lossy(&out), "sum by (a) (x)\n");
-        let error = promql("sum(é{a=\"1\"} +)", &mut out).expect_err("no query").to_string();
+        let error = query_text("sum(é{a=\"1\"} +)", &mut out).expect_err("no query").to_string();
         assert!(error.contains("parse error") && error.ends_with('^'), "{error}");
     }
 }
