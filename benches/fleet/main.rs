@@ -166,8 +166,10 @@ async fn bench(clusters: usize, args: &Args) {
 async fn ours(servers: &Servers, when: When, runs: usize, direct: &Figures, dir: &Path) {
     let mut sidecars = Vec::new();
     for (i, p) in servers.all.iter().enumerate() {
+        let tsdb = p.tsdb().display().to_string();
         let name = format!("sidecar-{i}");
-        sidecars.push(Sidecar::start(&name, &p.url, &[], &Place::loopback(), dir).await);
+        sidecars
+            .push(Sidecar::start(&name, &p.url, &["--tsdb", &tsdb], &Place::loopback(), dir).await);
     }
     let endpoints: Vec<&str> = sidecars.iter().map(|s| s.grpc.as_str()).collect();
     let query = Query::start("query", &endpoints, &[], dir).await;

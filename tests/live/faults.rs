@@ -34,7 +34,7 @@ impl Setup {
         let dir = tempfile::tempdir().expect("a directory");
         let flavour = flavours().remove(0);
         let data = Dataset::new(3, now_s() / 60 * 60 - 60);
-        let fleet = Fleet::start(&flavour, &data, dir.path()).await;
+        let fleet = Fleet::start(&flavour, &data, true, dir.path()).await;
         let mut endpoints = fleet.endpoints();
         endpoints.extend(more);
         let query = start_query(&endpoints, &dir).await;
@@ -166,7 +166,7 @@ async fn half_an_answer_is_no_answer() {
     let dir = tempfile::tempdir().expect("a directory");
     let flavour = flavours().remove(0);
     let data = Dataset::new(3, now_s() / 60 * 60 - 60);
-    let fleet = Fleet::start(&flavour, &data, dir.path()).await;
+    let fleet = Fleet::start(&flavour, &data, true, dir.path()).await;
     let proxy = Proxy::start(&fleet.members[3].sidecar.grpc).await;
     let mut endpoints = fleet.endpoints();
     endpoints[3] = &proxy.address;

@@ -28,6 +28,7 @@ impl Member {
         data: &Dataset,
         (cluster, replica): (usize, usize),
         place: &Place,
+        follows_log: bool,
         dir: &Path,
     ) -> Self {
         let of = &data.clusters[cluster];
@@ -37,8 +38,10 @@ impl Member {
         external.push(("replica", letter));
         let prometheus = Prometheus::start_at(flavour, &name, &external, place, dir).await;
         prometheus.store(&data.held(cluster, replica)).await;
+        let tsdb = prometheus.tsdb().display().to_string();
+        let more: &[&str] = if follows_log { &["--tsdb", &tsdb] } else { &[] };
         let (name, url) = (format!("sidecar-{name}"), &prometheus.url);
-        let sidecar = Sidecar::start(&name, url, &[], place, dir).await;
+        let sidecar = Sidecar::start(&name, url, more, place, dir).await;
         Self { prometheus, sidecar }
     }
 }
@@ -49,13 +52,19 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts all members on loopback.
-    pub(crate) async fn start(flavour: &Flavour, data: &Dataset, dir: &Path) -> Self {
+    /// Starts all members on loopback; their sidecars follow the write-ahead logs or do not.
+    pub(crate) async fn start(
+        flavour: &Flavour,
+        data: &Dataset,
+        follows_log: bool,
+        dir: &Path,
+    ) -> Self {
         let mut members = Vec::new();
         for (cluster, of) in data.clusters.iter().enumerate() {
             for replica in 0..of.replicas {
                 let at = (cluster, replica);
-                members.push(Member::start(flavour, data, at, &Place::loopback(), dir).await);
+                let place = Place::loopback();
+                members.push(Member::start(flavour, data, at, &place, follows_log, dir).await);
             }
         }
         Self { members }

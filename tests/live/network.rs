@@ -28,8 +28,8 @@ async fn a_cut_cluster_is_named_and_a_slow_one_answers() {
     let dir = tempfile::tempdir().expect("a directory");
     let flavour = flavours().remove(0);
     let data = Dataset::new(5, now_s() / 60 * 60 - 60);
-    let near = Member::start(&flavour, &data, (1, 0), &Place::loopback(), dir.path()).await;
-    let far = Member::start(&flavour, &data, (2, 0), &namespace.place(), dir.path()).await;
+    let near = Member::start(&flavour, &data, (1, 0), &Place::loopback(), true, dir.path()).await;
+    let far = Member::start(&flavour, &data, (2, 0), &namespace.place(), true, dir.path()).await;
     let endpoints = [near.sidecar.grpc.as_str(), far.sidecar.grpc.as_str()];
     let query = Query::start("query", &endpoints, &["--endpoint-timeout", "2s"], dir.path()).await;
     let when = When::Instant(data.until_ms - 20_500);

@@ -11,7 +11,7 @@ async fn two_tiers_answer_as_one_and_name_what_is_missing_below() {
     let dir = tempfile::tempdir().expect("a directory");
     let flavour = flavours().remove(0);
     let data = Dataset::new(9, now_s() / 60 * 60 - 60);
-    let mut fleet = Fleet::start(&flavour, &data, dir.path()).await;
+    let mut fleet = Fleet::start(&flavour, &data, true, dir.path()).await;
     let endpoints: Vec<String> = fleet.endpoints().into_iter().map(str::to_owned).collect();
     let [europe, asia] = [&endpoints[..3], &endpoints[3..]]
         .map(|e| e.iter().map(String::as_str).collect::<Vec<&str>>());
