@@ -23,6 +23,7 @@ test:
 bench:
 	@script/setup test
 	$(CARGO) bench --locked -p periplus --bench fleet -- $(ARGS)
+	$(CARGO) bench --locked -p periplus --bench promql -- $(PROMQL_ARGS)
 
 lint:
 	@script/setup lint
