@@ -107,6 +107,8 @@ fn child(args: &[String]) {
 async fn ship(bucket: Bucket, tsdb: PathBuf) {
     let to = BucketDestination::new(bucket, UploadOptions::default());
     let labels = || Some(BTreeMap::from([("cluster".to_owned(), "c".to_owned())]));
+    // Each round has a bucket of its own.
+    let _none = fs::remove_file(tsdb.join("thanos.shipper.json"));
     let config = ShipConfig::new(tsdb);
     let metrics = ShipMetrics::default();
     let mut s = Shipper::new(config, Arc::new(to), None, Box::new(labels), metrics).unwrap();

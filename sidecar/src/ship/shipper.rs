@@ -299,10 +299,10 @@ impl Shipper {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                match stream::hold(to.as_ref(), &config, &owner, labels).await {
-                    // A store that is away for a moment is the upload's to notice.
-                    Err(error @ (ShipError::Owned { .. } | ShipError::NoLabels)) => return error,
-                    Ok(()) | Err(_) => {}
+                // A store that is away for a moment is the upload's to notice.
+                let held = stream::hold(to.as_ref(), &config, &owner, labels).await;
+                if let Err(error @ (ShipError::Owned { .. } | ShipError::NoLabels)) = held {
+                    return error;
                 }
             }
         };

@@ -26,7 +26,7 @@ async fn victim() {
     let dies_at: u64 = std::env::var(DIES_AT).unwrap().parse().unwrap();
     let fault = FaultStore::new(store(Path::new(&directory)), move |call| {
         let is_it = call.n == dies_at / 2;
-        let how = if dies_at % 2 == 0 { Fault::AbortBefore } else { Fault::AbortAfter };
+        let how = if dies_at.is_multiple_of(2) { Fault::AbortBefore } else { Fault::AbortAfter };
         is_it.then_some(how)
     });
     let bucket = bucket_over(Arc::new(fault));
