@@ -98,7 +98,7 @@ pub struct RequestLimits {
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
     pub memory_max: u64,
     /// Requests evaluated or streamed at once; more wait
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    #[arg(long, value_name = "N", default_value_t = 64)]
     pub concurrent_max: usize,
     /// Time one request may take
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = humantime::parse_duration)]
@@ -113,7 +113,7 @@ impl Default for RequestLimits {
             bytes_max: 8 << 30,
             samples_max: 50_000_000,
             memory_max: 1 << 30,
-            concurrent_max: 32,
+            concurrent_max: 64,
             request_timeout: Duration::from_secs(120),
         }
     }

@@ -104,8 +104,25 @@ impl External {
         if self.shown.is_empty() {
             return own.clone();
         }
-        own.iter().chain(self.shown.iter()).collect()
+        merged(own, self.shown.iter())
     }
+}
+
+/// Two runs of labels in order of name, none in both, as one. Already in order, they are packed as they
+/// come.
+pub(crate) fn merged<'a>(
+    own: &'a Labels,
+    more: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Labels {
+    let (mut own, mut more) = (own.iter().peekable(), more.peekable());
+    let mut pairs = Vec::with_capacity(32);
+    while let (Some(a), Some(b)) = (own.peek(), more.peek()) {
+        let next = if a.0 < b.0 { own.next() } else { more.next() };
+        pairs.extend(next);
+    }
+    pairs.extend(own);
+    pairs.extend(more);
+    Labels::from_pairs(pairs)
 }
 
 fn resolve<'a>(matchers: &[Matcher], value: impl Fn(&str) -> Option<&'a str>) -> Resolved {

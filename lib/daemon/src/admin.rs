@@ -85,7 +85,6 @@ impl Admin {
     }
 
     /// The routes, to be served alone or beside others.
-    #[must_use]
     pub fn router(&self) -> Router {
         Router::new()
             .route("/metrics", get(metrics))

@@ -4,6 +4,8 @@
 //! endpoint (gRPC) when one is given; their context travels between processes in W3C `traceparent`
 //! metadata ([`inject`], [`adopt`]).
 
+use std::io::IsTerminal;
+
 use clap::{Args, ValueEnum};
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector};
@@ -109,7 +111,10 @@ pub fn init(args: &TelemetryArgs, component: &str) -> Result<Telemetry, Telemetr
         reason: e.to_string(),
     })?;
     let logs = match args.log_format {
-        LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).boxed(),
+        LogFormat::Text => tracing_subscriber::fmt::layer()
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .boxed(),
         LogFormat::Json => tracing_subscriber::fmt::layer()
             .json()
             .flatten_event(true)

@@ -13,6 +13,7 @@ use periplus_proto::fleet::PartialKind;
 use super::positions::Positions;
 use super::rules::{Carried, Rules, grouped};
 use super::{Job, Output, OutputRow};
+use crate::external::merged;
 use crate::prometheus::answer::{self, Answer, AnswerRow, Expect, Kind};
 use crate::prometheus::watch::seconds;
 use crate::prometheus::{Client, ClientError, Snapshot};
@@ -281,7 +282,7 @@ impl Asker<'_> {
             return labels.clone();
         }
         let shown = self.rules.external.shown.iter().filter(|(n, _)| carried.contains(*n));
-        labels.iter().chain(shown).collect()
+        merged(labels, shown)
     }
 
     fn output(

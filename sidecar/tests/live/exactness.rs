@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use periplus_model::Labels;
+use periplus_model::{FloatHistogram, Labels, Span};
+use periplus_proto::convert::{labels_to_prometheus, prometheus_histogram_to_wire};
 use periplus_proto::fleet::{ExecuteRequest, PartialKind};
+use periplus_proto::prometheus::TimeSeries;
 use periplus_sidecar::EvaluateIn;
 
 use crate::prometheus::{Loaded, Prometheus, binaries, now_ms, three};
@@ -241,6 +243,77 @@ async fn the_answer_is_that_of_one_prometheus() {
     }
     eprintln!("answered by {paths:?}");
     assert!(paths["prometheus"] > 20 && paths["engine"] > 20);
+}
+
+/// Native histograms are carried by neither JSON nor lists of floats: the engine answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn native_histograms() {
+    let Some(three) = three() else { return };
+    let end = now_ms() / 15_000 * 15_000;
+    let series = |attached: bool| -> Vec<TimeSeries> {
+        (0..6u32)
+            .map(|pod| {
+                let name = format!("pod-{pod}");
+                let own = labels(&[("__name__", "h"), ("pod", &name)]);
+                let own = if attached { attach(&own) } else { own };
+                let histograms = (0..41u32).map(|i| {
+                    let n = f64::from(i * (pod + 1));
+                    let h = FloatHistogram {
+                        schema: 2,
+                        zero_threshold: 0.001,
+                        zero_count: n,
+                        count: 4.0 * n,
+                        sum: 5.5 * n,
+                        positive_spans: vec![
+                            Span { offset: 1, length: 2 },
+                            Span { offset: 2, length: 1 },
+                        ],
+                        positive_buckets: vec![n, n, n],
+                        ..FloatHistogram::default()
+                    };
+                    prometheus_histogram_to_wire(&h, end - 600_000 + i64::from(i) * 15_000)
+                });
+                TimeSeries {
+                    labels: labels_to_prometheus(&own),
+                    histograms: histograms.collect(),
+                    ..TimeSeries::default()
+                }
+            })
+            .collect()
+    };
+    let reference =
+        Prometheus::start(&three, &Labels::empty(), &["--enable-feature=native-histograms"]);
+    reference.write(series(true));
+    let prometheus =
+        Prometheus::start(&three, &external(), &["--enable-feature=native-histograms"]);
+    prometheus.write(series(false));
+    for mode in [EvaluateIn::Auto, EvaluateIn::Engine] {
+        let running = Running::start(config(&prometheus.url(), mode)).await;
+        for query in [
+            "histogram_count(rate(h[5m]))",
+            "histogram_quantile(0.7, sum by (cluster) (rate(h[5m])))",
+            "histogram_avg(h) + histogram_sum(h)",
+            "count by (region) (h)",
+        ] {
+            let (got, path) = ask(&running, query, end - 7, end - 7, 0).await;
+            let time = format!("{:.3}", (end - 7) as f64 / 1e3);
+            let form = [("query", query.to_owned()), ("time", time)];
+            compare(query, &path, &got, &points_of_api(&reference.api("query", &form)));
+        }
+        let request = ExecuteRequest {
+            query: "sum by (cluster) (rate(h[5m]))".into(),
+            start_ms: end,
+            end_ms: end,
+            ..ExecuteRequest::default()
+        };
+        let (rows, trailer) = running.execute(request.clone(), 1).await.unwrap();
+        assert_eq!((rows.len(), trailer.stats.unwrap().path.as_str()), (1, "engine"));
+        assert!(rows[0].histograms[0].histogram.count > 0.0);
+        let partial =
+            ExecuteRequest { partial: PartialKind::Avg as i32, query: "avg(h)".into(), ..request };
+        let (rows, _) = running.execute(partial, 4).await.unwrap();
+        assert_eq!(rows[0].histograms.len(), 1);
+    }
 }
 
 /// Ties and partials are the same by either way.

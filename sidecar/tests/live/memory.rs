@@ -70,8 +70,10 @@ async fn stays_flat() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // Kept to the end: the child writes once more when it is done.
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let address = lines
+        .by_ref()
         .map_while(Result::ok)
         .find_map(|l| l.strip_prefix("listening ").map(str::to_owned))
         .unwrap();

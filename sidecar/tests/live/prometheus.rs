@@ -123,14 +123,18 @@ impl Prometheus {
                     ..TimeSeries::default()
                 })
                 .collect();
-            let body = WriteRequest { timeseries }.encode_to_vec();
-            let body = snap::raw::Encoder::new().compress_vec(&body).unwrap();
-            let headers = "Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
-                           X-Prometheus-Remote-Write-Version: 0.1.0\r\n";
-            let (status, text) =
-                http("POST", &format!("{}/api/v1/write", self.url()), headers, &body);
-            assert!((200..300).contains(&status), "{status}: {text}");
+            self.write(timeseries);
         }
+    }
+
+    /// One remote write.
+    pub(crate) fn write(&self, timeseries: Vec<TimeSeries>) {
+        let body = WriteRequest { timeseries }.encode_to_vec();
+        let body = snap::raw::Encoder::new().compress_vec(&body).unwrap();
+        let headers = "Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
+                       X-Prometheus-Remote-Write-Version: 0.1.0\r\n";
+        let (status, text) = http("POST", &format!("{}/api/v1/write", self.url()), headers, &body);
+        assert!((200..300).contains(&status), "{status}: {text}");
     }
 
     /// A query by the API: the whole answer.

@@ -137,7 +137,7 @@ impl BatchDecoder {
 /// The bits of a row; no bytes at all means "every step".
 fn present_words(bytes: &[u8], steps: usize) -> Result<Vec<u64>, WireError> {
     let words = steps.div_ceil(64);
-    let last_mask = if steps % 64 == 0 { u64::MAX } else { (1u64 << (steps % 64)) - 1 };
+    let last_mask = if steps.is_multiple_of(64) { u64::MAX } else { (1u64 << (steps % 64)) - 1 };
     if bytes.is_empty() {
         let mut all = vec![u64::MAX; words];
         if let Some(last) = all.last_mut() {

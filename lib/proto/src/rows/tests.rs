@@ -64,7 +64,10 @@ fn send(steps: usize, rows: &[ResultRow]) -> Result<Vec<ResultRow>, WireError> {
     Ok(out)
 }
 
-fn bits(rows: &[ResultRow]) -> Vec<(String, Vec<u64>, Vec<Vec<u64>>, usize)> {
+/// Labels, present bits, bits of the columns, number of histograms.
+type Bits = (String, Vec<u64>, Vec<Vec<u64>>, usize);
+
+fn bits(rows: &[ResultRow]) -> Vec<Bits> {
     let column = |c: &Vec<f64>| c.iter().map(|v| v.to_bits()).collect();
     rows.iter()
         .map(|r| {
