@@ -156,6 +156,33 @@ impl Histogram {
             custom_values: self.custom_values.clone(),
         }
     }
+
+    /// As [`to_float`](Self::to_float), in the memory there is.
+    #[must_use]
+    pub fn into_float(self) -> FloatHistogram {
+        // What is collected has the size of what it is collected from, and takes its place.
+        let absolute = |deltas: Vec<i64>| -> Vec<f64> {
+            let mut count = 0i64;
+            let step = |delta| {
+                count = count.wrapping_add(delta);
+                count as f64
+            };
+            deltas.into_iter().map(step).collect()
+        };
+        FloatHistogram {
+            counter_reset_hint: self.counter_reset_hint,
+            schema: self.schema,
+            zero_threshold: self.zero_threshold,
+            zero_count: self.zero_count as f64,
+            count: self.count as f64,
+            sum: self.sum,
+            positive_spans: self.positive_spans,
+            negative_spans: self.negative_spans,
+            positive_buckets: absolute(self.positive_buckets),
+            negative_buckets: absolute(self.negative_buckets),
+            custom_values: self.custom_values,
+        }
+    }
 }
 
 impl FloatHistogram {

@@ -16,7 +16,7 @@ impl HistogramValue {
     #[must_use]
     pub fn into_float(self) -> FloatHistogram {
         match self {
-            Self::Integer(h) => h.to_float(),
+            Self::Integer(h) => h.into_float(),
             Self::Float(h) => h,
         }
     }

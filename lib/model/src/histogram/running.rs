@@ -230,7 +230,12 @@ impl Compensation {
             zero_count: self.zero_count,
             positive_buckets: self.positive_buckets.clone(),
             negative_buckets: self.negative_buckets.clone(),
-            ..h.clone()
+            counter_reset_hint: h.counter_reset_hint,
+            schema: h.schema,
+            zero_threshold: h.zero_threshold,
+            positive_spans: h.positive_spans.clone(),
+            negative_spans: h.negative_spans.clone(),
+            custom_values: h.custom_values.clone(),
         }
     }
 }

@@ -160,12 +160,18 @@ impl FloatHistogram {
         };
         let threshold = self.zero_threshold;
         let theirs = beyond(other.positive_cells(), schema, threshold);
-        add_cells(
-            (&mut self.positive_spans, &mut self.positive_buckets, None),
-            theirs,
-            other.positive_spans.len(),
-            sign,
-        );
+        if alike((&self.positive_spans, &self.positive_buckets), other, threshold) {
+            for (ours, theirs) in self.positive_buckets.iter_mut().zip(&other.positive_buckets) {
+                *ours += sign * theirs;
+            }
+        } else {
+            add_cells(
+                (&mut self.positive_spans, &mut self.positive_buckets, None),
+                theirs,
+                other.positive_spans.len(),
+                sign,
+            );
+        }
         let theirs = beyond(other.negative_cells(), schema, threshold);
         add_cells(
             (&mut self.negative_spans, &mut self.negative_buckets, None),
@@ -217,16 +223,26 @@ impl FloatHistogram {
         };
         let threshold = self.zero_threshold;
         let theirs = Cells::new(&other.positive_spans, &other.positive_buckets, positive_comp);
-        add_cells(
-            (
-                &mut self.positive_spans,
-                &mut self.positive_buckets,
-                Some(&mut comp.positive_buckets),
-            ),
-            beyond(theirs, schema, threshold),
-            other.positive_spans.len(),
-            1.0,
-        );
+        if positive_comp.is_empty()
+            && comp.positive_buckets.len() == self.positive_buckets.len()
+            && alike((&self.positive_spans, &self.positive_buckets), other, threshold)
+        {
+            let ours = self.positive_buckets.iter_mut().zip(&mut comp.positive_buckets);
+            for ((count, c), theirs) in ours.zip(&other.positive_buckets) {
+                (*count, *c) = kahan_add(*theirs, *count, *c);
+            }
+        } else {
+            add_cells(
+                (
+                    &mut self.positive_spans,
+                    &mut self.positive_buckets,
+                    Some(&mut comp.positive_buckets),
+                ),
+                beyond(theirs, schema, threshold),
+                other.positive_spans.len(),
+                1.0,
+            );
+        }
         let theirs = Cells::new(&other.negative_spans, &other.negative_buckets, negative_comp);
         add_cells(
             (
@@ -276,6 +292,21 @@ fn coarse_buckets(
 fn beyond(cells: Cells<'_>, schema: i32, threshold: f64) -> impl Iterator<Item = Cell> + Clone {
     let exponential = bounds::is_exponential(schema);
     cells.skip_while(move |c| exponential && bounds::exponential(c.index, schema) <= threshold)
+}
+
+/// Whether the positive side of `other`, at the same schema, has the layout of this one with all of
+/// its buckets beyond the zero bucket: then they can be added one by one.
+fn alike(
+    (spans, buckets): (&[super::Span], &[f64]),
+    other: &FloatHistogram,
+    threshold: f64,
+) -> bool {
+    let promised = || spans.iter().map(|s| u64::from(s.length)).sum::<u64>();
+    let first = |index| bounds::exponential(index, other.schema);
+    spans == other.positive_spans
+        && buckets.len() == other.positive_buckets.len()
+        && promised() == buckets.len() as u64
+        && spans.first().is_some_and(|s| s.length > 0 && first(i64::from(s.offset)) > threshold)
 }
 
 /// One side of a sum: spans, counts, and compensations where they are kept.

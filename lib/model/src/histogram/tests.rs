@@ -349,3 +349,40 @@ fn hostile_spans_cost_nothing() {
     h.clone().trim(1.0, Trim::Below);
     assert!(h.validate().is_err());
 }
+
+/// Equal layouts are added bucket by bucket without a look at where buckets lie; the same contents
+/// in other spans are not.
+#[test]
+fn equal_layouts_add_up_as_others_do() {
+    let other = exponential(1, 3.0, &[(-20, 4.0), (-5, 0.0), (0, 2.5), (7, 1e17)]);
+    let mut spread = other.clone();
+    spread.positive_spans.insert(1, Span { offset: 0, length: 0 });
+    for threshold in [0.001, 0.1, f64::NAN] {
+        let (mut a, mut b) = (other.clone(), spread.clone());
+        (a.zero_threshold, b.zero_threshold) = (threshold, threshold);
+        let start = FloatHistogram { zero_threshold: threshold, ..other.clone() };
+        let (mut x, mut y) = (start.clone(), start.clone());
+        x.sub(&a).unwrap();
+        y.sub(&b).unwrap();
+        assert_eq!(x.positive_buckets, y.positive_buckets, "{threshold}");
+        let (mut x, mut y) = (HistogramSum::new(start.clone()), HistogramSum::new(start));
+        for _ in 0..3 {
+            x.add(&a).unwrap();
+            y.add(&b).unwrap();
+        }
+        assert_eq!(x.finish().positive_buckets, y.finish().positive_buckets, "{threshold}");
+    }
+}
+
+#[test]
+fn counts_from_deltas_in_place() {
+    let h = Histogram {
+        count: 9,
+        positive_spans: vec![Span { offset: 1, length: 3 }],
+        positive_buckets: vec![2, 1, -3],
+        negative_spans: vec![Span { offset: 0, length: 2 }],
+        negative_buckets: vec![i64::MAX, 1],
+        ..Histogram::default()
+    };
+    assert_eq!(h.clone().into_float(), h.to_float());
+}

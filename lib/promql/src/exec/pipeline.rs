@@ -249,7 +249,7 @@ impl Feed<'_> {
         match self {
             Feed::Stream(s) => Ok(s.next_block()?),
             Feed::Held(all) => {
-                let (now, later) = all.split_at(all.len().min(CHUNK));
+                let (now, later) = all.split_at(all.len().min(4 * CHUNK));
                 *all = later;
                 Ok((!now.is_empty()).then(|| now.to_vec()))
             }
@@ -349,9 +349,11 @@ fn cut(
     queue: &mut std::collections::VecDeque<Vec<SeriesEntry>>,
 ) -> Result<(), QueryError> {
     account.add_series(block.len() as u64)?;
+    // A few series can be a lot of work too. What this depends on is the source alone.
+    let size = if block.len() <= CHUNK { block.len().div_ceil(4).max(CHUNK / 16) } else { CHUNK };
     let mut rest = block;
-    while rest.len() > CHUNK {
-        let later = rest.split_off(CHUNK);
+    while rest.len() > size {
+        let later = rest.split_off(size);
         queue.push_back(std::mem::replace(&mut rest, later));
     }
     if !rest.is_empty() {

@@ -41,17 +41,16 @@ impl Samples {
             return;
         }
         let starts = starts && !buf.start_ts.is_empty();
-        let mut next = 0;
-        for i in 0..buf.len() {
+        let mut histograms = buf.histograms.drain(..).peekable();
+        for i in 0..buf.ts.len() {
             let start = buf.start_ts.get(i).copied().unwrap_or(0);
-            match buf.histograms.get(next).filter(|(at, _)| *at as usize == i) {
+            match histograms.next_if(|(at, _)| *at as usize == i) {
                 Some((_, h)) => {
-                    next += 1;
                     if is_stale(h.sum) {
                         continue;
                     }
                     self.ht.push(buf.ts[i]);
-                    self.hv.push(Arc::clone(h));
+                    self.hv.push(h);
                     if starts {
                         self.hst.push(start);
                     }

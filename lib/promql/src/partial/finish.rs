@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use periplus_model::{FloatHistogram, HistogramMean, HistogramSum};
+use periplus_model::{HistogramMean, HistogramSum};
 
 use super::{PartialGroup, PartialKind, PartialMatrix, flags};
 use crate::annotations::{Annotation, Annotations, HistogramOperation};
@@ -69,16 +69,16 @@ fn group(
         .into_iter()
         .map(|h| {
             let i = h.step as usize;
-            let comp = h.compensation.as_deref().cloned();
+            let comp = h.compensation.map(Arc::unwrap_or_clone);
             let whole = match kind {
                 PartialKind::Sum => {
-                    HistogramSum::from_parts(FloatHistogram::clone(&h.value), comp).finish()
+                    HistogramSum::from_parts(Arc::unwrap_or_clone(h.value), comp).finish()
                 }
                 PartialKind::Avg => {
                     let count = columns.get(2).and_then(|c| c.get(i)).copied().unwrap_or(1.0);
                     let mark = marks.get(i).copied().unwrap_or(0);
                     let incremental = mark & flags::HISTOGRAM_INCREMENTAL != 0;
-                    let value = FloatHistogram::clone(&h.value);
+                    let value = Arc::unwrap_or_clone(h.value);
                     HistogramMean::from_parts(value, comp, count, incremental).finish()
                 }
                 _ => return (h.step, h.value),
