@@ -27,9 +27,9 @@ pub use buffer::SampleBuffer;
 pub use histogram::{
     Bucket, CUSTOM_BUCKETS_SCHEMA, ClassicBucket, ClassicError, CounterResetHint,
     EXPONENTIAL_SCHEMA_MAX, EXPONENTIAL_SCHEMA_MIN, EXPONENTIAL_SCHEMA_RESERVED_MAX,
-    EXPONENTIAL_SCHEMA_RESERVED_MIN, FloatHistogram, ForcedMonotonicity, Histogram,
-    HistogramMean, HistogramSum, IncompatibleBuckets, InvalidHistogram, NanObservations, Reconciled,
-    Span, Trim, classic_fraction, classic_quantile, from_classic,
+    EXPONENTIAL_SCHEMA_RESERVED_MIN, FloatHistogram, ForcedMonotonicity, Histogram, HistogramMean,
+    HistogramSum, IncompatibleBuckets, InvalidHistogram, NanObservations, Reconciled, Span, Trim,
+    classic_fraction, classic_quantile, from_classic,
 };
 pub use kahan::kahan_add;
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME};

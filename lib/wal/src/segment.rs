@@ -160,7 +160,7 @@ impl Segment {
 
     fn advance(&mut self, n: usize) {
         self.offset += n as u64;
-        if self.offset % PAGE_BYTES as u64 == 0 {
+        if self.offset.is_multiple_of(PAGE_BYTES as u64) {
             self.page.clear();
         }
     }
