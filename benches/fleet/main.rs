@@ -6,6 +6,8 @@
 //! PROMXY may name binaries to run over the same servers. Ratios can be trusted across machines, times
 //! cannot.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its figures")]
+
 #[allow(dead_code, reason = "shared with the tests, which use more of it")]
 #[path = "../../tests/live/ask.rs"]
 mod ask;

@@ -1,5 +1,7 @@
 //! The product as real processes beside real Prometheus servers: its answers, and its faults.
 
+#![expect(clippy::print_stderr, reason = "tests speak to the person who runs them")]
+
 mod ask;
 mod data;
 mod differential;

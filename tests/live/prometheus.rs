@@ -126,11 +126,8 @@ impl Prometheus {
     /// much older than its newest.
     pub(crate) async fn store(&self, series: &[SeriesData]) {
         const SLICE_MS: i64 = 20 * 60_000;
-        let ends = |i: fn(&[(i64, f64)]) -> Option<&(i64, f64)>| {
-            series.iter().filter_map(move |(_, s)| i(s).map(|p| p.0))
-        };
-        let Some(first) = ends(<[_]>::first).min() else { return };
-        let last = ends(<[_]>::last).max().unwrap_or(first);
+        let times = || series.iter().flat_map(|(_, samples)| samples.iter().map(|s| s.0));
+        let (Some(first), Some(last)) = (times().min(), times().max()) else { return };
         let client = client();
         let mut at = first;
         while at <= last {

@@ -1,5 +1,7 @@
 //! A log written here, byte by byte, and read while it grows.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic")]
+
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
