@@ -38,7 +38,9 @@ pub async fn probe(channel: &Channel, timeout: Duration) -> Result<Described, St
     let all = async {
         let mut fleet = FleetClient::new(channel.clone()).max_decoding_message_size(64 << 20);
         match fleet.describe(with_timeout(DescribeRequest {}, timeout)).await {
-            Ok(answer) => from_fleet(answer.into_inner()).map_err(|e| e.to_string()),
+            Ok(answer) => {
+                from_fleet(answer.into_inner()).map_err(|e| e.to_string()).and_then(has_streams)
+            }
             Err(e) if e.code() == Code::Unimplemented => {
                 let mut info = InfoClient::new(channel.clone());
                 match info.info(with_timeout(InfoRequest {}, timeout)).await {
@@ -53,6 +55,15 @@ pub async fn probe(channel: &Channel, timeout: Duration) -> Result<Described, St
         Ok(result) => result,
         Err(_) => Err(format!("did not say within {timeout:?} what it has")),
     }
+}
+
+/// A sidecar without streams has not reached its Prometheus yet. As an answer that would make its
+/// cluster vanish without a word, so it counts as none.
+fn has_streams(d: Described) -> Result<Described, String> {
+    if d.kind == Kind::Sidecar && d.streams.is_empty() {
+        return Err("its sidecar has not reached its Prometheus yet".to_owned());
+    }
+    Ok(d)
 }
 
 fn with_timeout<T>(message: T, timeout: Duration) -> Request<T> {
