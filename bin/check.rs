@@ -1,6 +1,6 @@
 //! `periplus check`: whether something is right, before anything relies on it.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
@@ -38,9 +38,13 @@ enum What {
         once: bool,
     },
     /// Check a PromQL query and print it as Prometheus's formatter would
+    ///
+    /// Without a query, reads JSON lines with a field `query` from standard input and prints for each
+    /// a line with what the parser says: `ok`, and either `str`, `pretty`, `sexp` (the tree) and `pos`
+    /// (byte positions of its nodes), or `err`.
     Query {
         /// The query; `-` reads it from standard input.
-        query: String,
+        query: Option<String>,
     },
     /// Check TSDB blocks: every checksum, order, reference and sample
     Block {
@@ -72,7 +76,8 @@ pub(crate) fn run(args: Args, services: &[Command]) -> anyhow::Result<()> {
     match args.what {
         What::Config { file, role } => config(&file, role.as_deref(), services, &mut out),
         What::Promql { files, once } => scripts(&files, once, &mut out),
-        What::Query { query } => query_text(&query, &mut out),
+        What::Query { query: Some(query) } => query_text(&query, &mut out),
+        What::Query { query: None } => query_lines(std::io::stdin().lock(), &mut out),
         What::Block { dirs, dump } => {
             let mut bad = 0;
             for dir in &dirs {
@@ -148,6 +153,31 @@ fn scripts(files: &[PathBuf], once: bool, out: &mut impl std::io::Write) -> anyh
     Ok(())
 }
 
+/// Answers JSON lines with JSON lines.
+fn query_lines(
+    mut from: impl std::io::BufRead,
+    out: &mut impl std::io::Write,
+) -> anyhow::Result<()> {
+    // Escapes make a query of the longest size six times as long.
+    let longest = 6 * parse::QUERY_BYTES_MAX as u64 + 1024;
+    for number in 1.. {
+        let mut line = Vec::new();
+        let read = from.by_ref().take(longest).read_until(b'\n', &mut line);
+        if read.with_context(|| format!("reading line {number} of standard input"))? == 0 {
+            break;
+        }
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let object: Option<serde_json::Value> = serde_json::from_slice(&line).ok();
+        let query = object.as_ref().and_then(|o| o.get("query")?.as_str()).with_context(|| {
+            format!("line {number} of standard input is no JSON object with a text `query`")
+        })?;
+        writeln!(out, "{}", parse::golden::answer(query).to_json())?;
+    }
+    Ok(())
+}
+
 fn query_text(query: &str, out: &mut impl std::io::Write) -> anyhow::Result<()> {
     let mut text = query.to_owned();
     if query == "-" {
@@ -204,5 +234,20 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&out), "sum by (a) (x)\n");
         let error = query_text("sum(é{a=\"1\"} +)", &mut out).expect_err("no query").to_string();
         assert!(error.contains("parse error") && error.ends_with('^'), "{error}");
+    }
+
+    #[test]
+    fn json_lines_are_answered_by_json_lines() {
+        let mut out = Vec::new();
+        let lines = "{\"query\":\"a + b\"}\n\n{\"query\": \"sum(\", \"line\": 3}\n";
+        query_lines(lines.as_bytes(), &mut out).expect("two queries");
+        let out = String::from_utf8_lossy(&out).into_owned();
+        let read = |l: &str| serde_json::from_str::<serde_json::Value>(l).expect("JSON");
+        let answers: Vec<serde_json::Value> = out.lines().map(read).collect();
+        assert_eq!(answers.len(), 2);
+        assert_eq!((&answers[0]["ok"], &answers[0]["str"]), (&true.into(), &"a + b".into()));
+        assert_eq!(answers[1]["ok"], false);
+        let error = query_lines("{}\n".as_bytes(), &mut Vec::new()).expect_err("no query");
+        assert!(error.to_string().contains("line 1"), "{error}");
     }
 }

@@ -1,17 +1,22 @@
-//! Replicas of one series as one: the penalty algorithm.
+//! Replicas of one series as one.
 //!
 //! Two Prometheus servers scrape the same target at different moments. Taking every sample of both would
-//! double the sampling rate and move it to and fro; so one replica is followed, and the other is only
-//! taken when the first has nothing for about twice its interval. A counter must not appear to fall when
-//! the replica changes: what the other replica says is skipped until it has caught up, unless it shows the
-//! reset itself. Values are never changed.
+//! double the sampling rate and move it to and fro; so one replica is followed until it has a gap, then
+//! the other one, until that has a gap. What lies within half an interval of a sample already taken is
+//! left out, so that a change of replica neither doubles a sample nor loses one: replicas that scrape at
+//! the same moments merge into exactly what a server without gaps would have. (Thanos's penalty algorithm
+//! decides from what has passed alone and loses up to two samples at a change; here the whole range is at
+//! hand.) A counter must not appear to fall when the replica changes: what the other replica says is
+//! skipped until it has caught up, unless it shows the reset itself. Values are never changed.
 
 use std::sync::Arc;
 
 use periplus_model::{METRIC_NAME, SampleBuffer, is_stale};
 
-/// Penalty while no interval is known yet, in milliseconds.
-const FIRST_PENALTY_MS: i64 = 5_000;
+/// The interval between samples while none is known, in milliseconds.
+const INTERVAL_UNKNOWN_MS: i64 = 15_000;
+/// Differences between samples that an interval is the median of.
+const INTERVAL_OVER: usize = 5;
 
 /// Whether a series counts: by what is computed from it, or by its name.
 #[must_use]
@@ -53,23 +58,37 @@ pub fn merge(replicas: &[SampleBuffer], counter: bool, out: &mut SampleBuffer) {
 struct Cursor<'a> {
     samples: &'a SampleBuffer,
     at: usize,
-    penalty_ms: i64,
 }
 
 impl<'a> Cursor<'a> {
     fn new(samples: &'a SampleBuffer) -> Self {
-        Self { samples, at: 0, penalty_ms: 0 }
+        Self { samples, at: 0 }
     }
 
-    /// Moves on to the first sample that may follow one at `last`.
-    fn seek(&mut self, last: Option<i64>) -> Option<i64> {
-        if let Some(last) = last {
-            let from = last.saturating_add(1).saturating_add(self.penalty_ms);
-            while self.samples.ts.get(self.at).is_some_and(|t| *t < from) {
-                self.at += 1;
-            }
+    /// Moves on to the first sample at or after `from` and gives its time.
+    fn seek(&mut self, from: i64) -> Option<i64> {
+        while self.samples.ts.get(self.at).is_some_and(|t| *t < from) {
+            self.at += 1;
         }
         self.samples.ts.get(self.at).copied()
+    }
+
+    /// The interval between samples here: the median of the last few differences, of the first few
+    /// where not enough have passed; `None` where there is none.
+    fn interval_ms(&self) -> Option<i64> {
+        let ts = &self.samples.ts;
+        let end = if self.at > 3 { self.at } else { ts.len().min(INTERVAL_OVER + 1) };
+        let few = ts.get(end.saturating_sub(INTERVAL_OVER + 1)..end)?;
+        let mut apart: Vec<i64> = few.windows(2).map(|w| w[1].saturating_sub(w[0])).collect();
+        apart.sort_unstable();
+        apart.get(apart.len().saturating_sub(1) / 2).copied()
+    }
+
+    fn is_stale(&self) -> bool {
+        match self.samples.histogram_at(self.at) {
+            Some(h) => is_stale(h.sum),
+            None => self.samples.values.get(self.at).copied().is_some_and(is_stale),
+        }
     }
 
     fn value(&self) -> Option<f64> {
@@ -93,35 +112,56 @@ impl<'a> Cursor<'a> {
 }
 
 fn merge_two(a: &SampleBuffer, b: &SampleBuffer, counter: bool, out: &mut SampleBuffer) {
-    let (mut a, mut b) = (Cursor::new(a), Cursor::new(b));
+    let (mut own, mut other) = (Cursor::new(a), Cursor::new(b));
+    if b.ts.first().is_some_and(|tb| a.ts.first().is_none_or(|ta| tb < ta)) {
+        std::mem::swap(&mut own, &mut other);
+    }
     let mut last: Option<i64> = None;
-    let mut from_a = true;
     let mut value: Option<f64> = None;
     loop {
-        let (ta, tb) = (a.seek(last), b.seek(last));
-        let use_a = match (ta, tb) {
-            (None, None) => return,
-            (Some(_), None) => true,
-            (None, Some(_)) => false,
-            (Some(ta), Some(tb)) => ta <= tb,
-        };
-        let (chosen, other) = if use_a { (&mut a, &mut b) } else { (&mut b, &mut a) };
-        if let (true, Some(v), Some(l)) = (counter && use_a != from_a, value, last)
-            && chosen.lags(v, l)
-        {
-            chosen.at += 1;
-            continue;
+        let t = own.seek(last.map_or(i64::MIN, |l| l.saturating_add(1)));
+        let interval = own.interval_ms().or_else(|| other.interval_ms());
+        let interval = interval.unwrap_or(INTERVAL_UNKNOWN_MS);
+        let beyond = last.map_or(i64::MIN, |l| l.saturating_add(interval / 2).saturating_add(1));
+        let instead = other.seek(beyond);
+        if changes(&own, t, &other, instead, last, interval) {
+            if let (true, Some(v), Some(l)) = (counter, value, last)
+                && other.lags(v, l)
+            {
+                other.at += 1;
+                // What the followed replica has next may come first now.
+                if other.at < other.samples.len() || t.is_none() {
+                    continue;
+                }
+            } else {
+                std::mem::swap(&mut own, &mut other);
+            }
         }
-        let Some(t) = chosen.samples.ts.get(chosen.at).copied() else { return };
-        if ta.is_some() && tb.is_some() {
-            other.penalty_ms =
-                last.map_or(FIRST_PENALTY_MS, |l| t.saturating_sub(l).saturating_mul(2));
-        }
-        chosen.penalty_ms = 0;
-        copy(chosen.samples, chosen.at, out);
-        value = chosen.value();
-        (last, from_a) = (Some(t), use_a);
+        let Some(t) = own.samples.ts.get(own.at).copied() else { return };
+        copy(own.samples, own.at, out);
+        value = own.value();
+        last = Some(t);
+        own.at += 1;
     }
+}
+
+/// Whether the other replica is to be followed from here on: the followed one ends (as a series, or for
+/// longer than one and a half intervals) and the other has something for that time.
+fn changes(
+    own: &Cursor<'_>,
+    t: Option<i64>,
+    other: &Cursor<'_>,
+    instead: Option<i64>,
+    last: Option<i64>,
+    interval: i64,
+) -> bool {
+    let Some(instead) = instead else { return false };
+    let (Some(t), Some(last)) = (t, last) else { return t.is_none() };
+    let due = last.saturating_add(interval).saturating_add(interval / 2);
+    if own.is_stale() && t <= due {
+        return instead <= due && !other.is_stale();
+    }
+    t > due && instead.saturating_add(interval / 2) < t
 }
 
 fn copy(from: &SampleBuffer, i: usize, out: &mut SampleBuffer) {
@@ -176,7 +216,17 @@ mod tests {
                 &[(12, 1.), (22, 2.), (32, 3.), (42, 4.), (52, 5.), (62, 6.), (72, 7.), (82, 8.)],
             ],
             false,
-            &[(10, 1.), (20, 2.), (42, 4.), (52, 5.), (62, 6.), (72, 7.), (82, 8.)],
+            &[
+                (10, 1.),
+                (20, 2.),
+                (32, 3.),
+                (42, 4.),
+                (52, 5.),
+                (62, 6.),
+                (72, 7.),
+                (82, 8.),
+                (90, 9.),
+            ],
         );
     }
 
@@ -193,7 +243,35 @@ mod tests {
     fn a_reset_is_kept() {
         let a: &[(i64, f64)] = &[(10, 100.), (20, 200.)];
         let b: &[(i64, f64)] = &[(12, 110.), (22, 210.), (32, 1.), (42, 2.), (52, 3.)];
-        check(&[a, b], true, &[(10, 100.), (20, 200.), (42, 2.), (52, 3.)]);
+        check(&[a, b], true, &[(10, 100.), (20, 200.), (32, 1.), (42, 2.), (52, 3.)]);
+    }
+
+    /// Replicas of the same truth, scraped at the same moments, each with gaps of its own: nothing is
+    /// lost and nothing is doubled, whichever comes first.
+    #[test]
+    fn the_same_moments_merge_into_the_truth() {
+        let truth: Vec<(i64, f64)> = (0..200).map(|i| (i * 15, i as f64)).collect();
+        let without = |gaps: &[std::ops::Range<usize>]| -> Vec<(i64, f64)> {
+            let kept =
+                |(i, s): (usize, &(i64, f64))| (!gaps.iter().any(|g| g.contains(&i))).then_some(*s);
+            truth.iter().enumerate().filter_map(kept).collect()
+        };
+        let a = without(&[10..11, 40..60, 61..62, 150..151, 152..153, 190..200]);
+        let b = without(&[0..5, 12..13, 60..61, 70..120, 151..152]);
+        for counter in [false, true] {
+            check(&[&a, &b], counter, &truth);
+            check(&[&b, &a], counter, &truth);
+        }
+    }
+
+    #[test]
+    fn a_stale_marker_gives_way_to_the_other_replica() {
+        let stale = periplus_model::stale_nan();
+        let mut out = SampleBuffer::new();
+        let a = buffer(&[(10, 1.), (20, 2.), (30, 3.), (40, stale)]);
+        let b = buffer(&[(10, 1.), (20, 2.), (30, 3.), (40, 4.), (50, 5.)]);
+        merge(&[a, b], false, &mut out);
+        assert_eq!(out.values, [1., 2., 3., 4., 5.]);
     }
 
     #[test]
@@ -205,7 +283,7 @@ mod tests {
                 &[(14, 1.), (24, 2.), (34, 3.), (44, 4.), (54, 5.)],
             ],
             false,
-            &[(10, 1.), (22, 2.), (54, 5.)],
+            &[(10, 1.), (22, 2.), (34, 3.), (44, 4.), (54, 5.)],
         );
     }
 }

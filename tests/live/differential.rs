@@ -43,15 +43,6 @@ async fn same_answers_as_one_prometheus() {
     }
 }
 
-/// The same, away from the replicas' gaps. Where series are fetched, replicas are merged by the penalty
-/// algorithm, which leaves out up to two samples where it changes from one to the other; a pushed
-/// question goes to a replica without a gap and is compared everywhere.
-fn moments_merged(data: &Dataset) -> [When; 3] {
-    let [recent, between, _] = moments(data);
-    let (from, until) = (data.from_ms + 500, data.until_ms + 500);
-    [recent, between, When::Range { from: from + 84 * 60_000, to: until - 60_000, step: 97_000 }]
-}
-
 async fn compare(flavour: &Flavour, data: &Dataset, one: &str, query: &str) {
     let client = client();
     let middle_s = (data.from_ms + data.until_ms) / 2000;
@@ -59,8 +50,8 @@ async fn compare(flavour: &Flavour, data: &Dataset, one: &str, query: &str) {
     let (mut wrong, mut asked, mut full, mut refused) = (Vec::new(), 0, 0, 0);
     for _ in 0..EXPRESSIONS {
         let expr = expressions.next();
-        for (pushdown, moments) in [("true", moments(data)), ("false", moments_merged(data))] {
-            for when in moments {
+        for pushdown in ["true", "false"] {
+            for when in moments(data) {
                 let expected = ask(&client, one, &expr, when).await.expect("the reference answers");
                 refused += usize::from(!expected.is_success());
                 full += usize::from(expected.rows() > 0);

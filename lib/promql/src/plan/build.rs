@@ -237,9 +237,7 @@ impl Builder<'_> {
                     let len = m.value.len() as u64;
                     return Err(QueryError::limit("bytes of regular expression", len, max as u64));
                 }
-                let value = String::from_utf8_lossy(&m.value);
-                Matcher::new(m.name.as_str(), m.op, &*value)
-                    .map_err(|e| QueryError::new(ErrorKind::BadData, e.to_string()))
+                m.compile().map_err(|e| QueryError::new(ErrorKind::BadData, e.to_string()))
             })
             .collect()
     }
