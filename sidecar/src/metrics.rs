@@ -1,6 +1,5 @@
 //! What a sidecar counts about itself and says about its Prometheus.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -32,18 +31,11 @@ pub(crate) struct PathLabels {
     reason: &'static str,
 }
 
-/// Label values that come from outside (addresses) are those of the configuration: one per process part.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct SourceLabels {
-    prometheus: String,
-}
-
 type FloatGauge = Gauge<f64, AtomicU64>;
 
 /// The metrics of one sidecar.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
-    source: Arc<str>,
     requests: Family<RequestLabels, Counter>,
     seconds: Family<MethodLabels, Histogram, fn() -> Histogram>,
     series: Counter,
@@ -51,15 +43,15 @@ pub(crate) struct Metrics {
     bytes: Counter,
     received: Counter,
     evaluations: Family<PathLabels, Counter>,
-    healthy: Family<SourceLabels, Gauge>,
-    lag: Family<SourceLabels, FloatGauge>,
-    head_series: Family<SourceLabels, Gauge>,
-    gaps: Family<SourceLabels, Gauge>,
-    shadowed: Family<SourceLabels, Gauge>,
-    hot_ready: Family<SourceLabels, Gauge>,
-    hot_from: Family<SourceLabels, FloatGauge>,
-    hot_series: Family<SourceLabels, Gauge>,
-    hot_bytes: Family<SourceLabels, Gauge>,
+    healthy: Gauge,
+    lag: FloatGauge,
+    head_series: Gauge,
+    gaps: Gauge,
+    shadowed: Gauge,
+    hot_ready: Gauge,
+    hot_from: FloatGauge,
+    hot_series: Gauge,
+    hot_bytes: Gauge,
 }
 
 fn durations() -> Histogram {
@@ -70,7 +62,6 @@ impl Metrics {
     /// Registers the metrics of the sidecar beside the Prometheus at `source`.
     pub(crate) fn new(admin: &Admin, source: &str) -> Self {
         let m = Self {
-            source: source.into(),
             requests: Family::default(),
             seconds: Family::new_with_constructor(durations as fn() -> Histogram),
             series: Counter::default(),
@@ -78,22 +69,25 @@ impl Metrics {
             bytes: Counter::default(),
             received: Counter::default(),
             evaluations: Family::default(),
-            healthy: Family::default(),
-            lag: Family::default(),
-            head_series: Family::default(),
-            gaps: Family::default(),
-            shadowed: Family::default(),
-            hot_ready: Family::default(),
-            hot_from: Family::default(),
-            hot_series: Family::default(),
-            hot_bytes: Family::default(),
+            healthy: Gauge::default(),
+            lag: FloatGauge::default(),
+            head_series: Gauge::default(),
+            gaps: Gauge::default(),
+            shadowed: Gauge::default(),
+            hot_ready: Gauge::default(),
+            hot_from: FloatGauge::default(),
+            hot_series: Gauge::default(),
+            hot_bytes: Gauge::default(),
         };
-        admin.register(|r| m.register(r));
+        admin.register(|r| m.register(r, source));
         m
     }
 
-    fn register(&self, r: &mut prometheus_client::registry::Registry) {
-        let r = r.sub_registry_with_prefix("periplus_sidecar");
+    /// All with a label that names the Prometheus: one process may have several sidecars.
+    fn register(&self, r: &mut prometheus_client::registry::Registry, source: &str) {
+        let r = r
+            .sub_registry_with_label(("prometheus".into(), source.to_owned().into()))
+            .sub_registry_with_prefix("periplus_sidecar");
         r.register("requests", "Requests by method and gRPC code", self.requests.clone());
         r.register("request_duration_seconds", "Duration of requests", self.seconds.clone());
         r.register("series_streamed", "Series sent to clients", self.series.clone());
@@ -150,20 +144,16 @@ impl Metrics {
 
     /// A look at Prometheus ended.
     pub(crate) fn watched(&self, s: &Snapshot, now_ms: i64) {
-        let labels = SourceLabels { prometheus: self.source.to_string() };
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.healthy.get_or_create(&labels).set(i64::from(s.problem.is_none()));
-        self.lag.get_or_create(&labels).set(s.lag_ms(now_ms) as f64 / 1000.0);
-        self.head_series
-            .get_or_create(&labels)
-            .set(i64::try_from(s.head_series).unwrap_or(i64::MAX));
-        self.gaps.get_or_create(&labels).set(count(s.gaps.len()));
-        self.shadowed.get_or_create(&labels).set(count(s.shadowed.len()));
+        self.healthy.set(i64::from(s.problem.is_none()));
+        self.lag.set(s.lag_ms(now_ms) as f64 / 1000.0);
+        self.head_series.set(i64::try_from(s.head_series).unwrap_or(i64::MAX));
+        self.gaps.set(count(s.gaps.len()));
+        self.shadowed.set(count(s.shadowed.len()));
     }
 
     /// How the hot window is.
     pub(crate) fn hot(&self, status: &HotStatus) {
-        let labels = SourceLabels { prometheus: self.source.to_string() };
         let (ready, from, series, bytes) = match status {
             HotStatus::Ready { covered_from_ms, series, bytes, .. } => {
                 (1, *covered_from_ms, *series, *bytes)
@@ -171,10 +161,10 @@ impl Metrics {
             HotStatus::Loading | HotStatus::Off { .. } => (0, 0, 0, 0),
         };
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.hot_ready.get_or_create(&labels).set(ready);
-        self.hot_from.get_or_create(&labels).set(from as f64 / 1000.0);
-        self.hot_series.get_or_create(&labels).set(count(series));
-        self.hot_bytes.get_or_create(&labels).set(count(bytes));
+        self.hot_ready.set(ready);
+        self.hot_from.set(from as f64 / 1000.0);
+        self.hot_series.set(count(series));
+        self.hot_bytes.set(count(bytes));
     }
 }
 
