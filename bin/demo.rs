@@ -118,20 +118,21 @@ async fn show(
         dir,
         http: &http,
     };
-    let mut urls = Vec::new();
+    let (mut urls, mut dirs) = (Vec::new(), Vec::new());
     for cluster in 0..fleet.clusters().len() {
         let replicas = if cluster == 0 { 2 } else { 1 };
         for replica in 0..replicas {
             let server = setup.start(cluster, replica).await?;
             let began = setup.begin(&server, args.history).await;
             let (name, url) = (server.process.name.clone(), server.url.clone());
+            dirs.push(server.data_dir());
             running.push(server.process);
             began.with_context(|| format!("preparing {name}"))?;
             say(&format!("  {name:<34} {url}"))?;
             urls.push(url);
         }
     }
-    running.push(product(args, &urls, dir)?);
+    running.push(product(args, &urls, &dirs, dir)?);
     let url = format!("http://{}", args.listen);
     let client = Client::new(&url)?;
     enough_data(&client, args.clusters, running).await?;
@@ -142,7 +143,12 @@ async fn show(
 }
 
 /// The product as a small user runs it.
-fn product(args: &Args, urls: &[String], dir: &std::path::Path) -> anyhow::Result<Process> {
+fn product(
+    args: &Args,
+    urls: &[String],
+    tsdb: &[PathBuf],
+    dir: &std::path::Path,
+) -> anyhow::Result<Process> {
     let own = std::env::current_exe().context("finding this binary")?;
     let mut command = Command::new(own);
     command.arg("standalone").arg("--listen").arg(args.listen.to_string());
@@ -150,6 +156,9 @@ fn product(args: &Args, urls: &[String], dir: &std::path::Path) -> anyhow::Resul
     command.args(["--admin", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
     for url in urls {
         command.arg("--prometheus").arg(url);
+    }
+    for dir in tsdb {
+        command.arg("--tsdb").arg(dir);
     }
     Process::start("periplus", command, dir)
 }

@@ -3,6 +3,8 @@
 //! A sidecar for each Prometheus, each on a loopback port of its own, and a query layer over them that
 //! reaches them as it would anywhere: what works here works when the roles move apart.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, bail};
 use periplus_daemon::admin::Admin;
 use periplus_daemon::drain::Drain;
@@ -20,6 +22,10 @@ pub(crate) struct Args {
     /// URL of a Prometheus; may be repeated
     #[arg(long, value_name = "URL", required = true)]
     prometheus: Vec<url::Url>,
+    /// Data directory of a Prometheus, as many and in the same order as the URLs; with them recent
+    /// questions are answered from the write-ahead logs, at no cost to Prometheus
+    #[arg(long, value_name = "DIR")]
+    tsdb: Vec<PathBuf>,
     #[command(flatten)]
     query: periplus_query::Config,
     #[command(flatten)]
@@ -36,9 +42,17 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         if config.replica_label.is_empty() {
             config.replica_label.push("replica".into());
         }
-        for url in args.prometheus {
+        let (urls, dirs) = (args.prometheus, args.tsdb);
+        if !dirs.is_empty() && dirs.len() != urls.len() {
+            bail!(
+                "--tsdb: {} directories for {} servers; give one for each --prometheus, in the same order",
+                dirs.len(),
+                urls.len()
+            );
+        }
+        for (n, url) in urls.into_iter().enumerate() {
             let shown = url.to_string();
-            let address = sidecar(url, admin, drain)
+            let address = sidecar(url, dirs.get(n).cloned(), admin, drain)
                 .await
                 .with_context(|| format!("--prometheus {shown}"))?;
             config.endpoint.push(address);
@@ -52,8 +66,15 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Starts the sidecar of one Prometheus; gives its address.
-async fn sidecar(url: url::Url, admin: &Admin, drain: &Drain) -> anyhow::Result<String> {
-    let bound = periplus_sidecar::build(periplus_sidecar::Config::new(url), admin, drain).await?;
+async fn sidecar(
+    url: url::Url,
+    tsdb: Option<PathBuf>,
+    admin: &Admin,
+    drain: &Drain,
+) -> anyhow::Result<String> {
+    let mut config = periplus_sidecar::Config::new(url);
+    config.tsdb = tsdb;
+    let bound = periplus_sidecar::build(config, admin, drain).await?;
     let address = bound.address().to_string();
     // One Prometheus that is away does not make this process unready: the query layer names it.
     let unseen = Admin::new("sidecar", env!("CARGO_PKG_VERSION"), "");

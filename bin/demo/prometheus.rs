@@ -45,6 +45,13 @@ pub(crate) struct Server {
     replica: u64,
 }
 
+impl Server {
+    /// Where it keeps its data.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+}
+
 /// What all servers share.
 pub(crate) struct Setup<'a> {
     pub(crate) binary: &'a Path,
