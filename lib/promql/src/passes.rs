@@ -4,12 +4,12 @@
 
 use crate::plan::Plan;
 
-mod common;
 mod fold;
-pub(crate) mod invariant;
 mod matchers;
 mod projection;
 mod selectors;
+mod share;
+pub(crate) mod invariant;
 
 /// All passes, in order.
 pub(crate) fn rewrite(plan: Plan) -> Plan {
@@ -17,5 +17,5 @@ pub(crate) fn rewrite(plan: Plan) -> Plan {
     let plan = matchers::propagate(plan);
     let plan = projection::project(plan);
     let plan = selectors::merge(plan);
-    common::share(plan)
+    share::share(plan)
 }

@@ -1,6 +1,7 @@
 //! What holds for whole families of queries: printing and parsing undo each other, and where the
 //! crate promql-parser accepts a query too, it sees the same tree.
 
+#[path = "parse_second_opinion/trees.rs"]
 mod parse_second_opinion;
 
 use std::sync::LazyLock;
