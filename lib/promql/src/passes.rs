@@ -5,11 +5,11 @@
 use crate::plan::Plan;
 
 mod fold;
+pub(crate) mod invariant;
 mod matchers;
 mod projection;
 mod selectors;
 mod share;
-pub(crate) mod invariant;
 
 /// All passes, in order.
 pub(crate) fn rewrite(plan: Plan) -> Plan {
