@@ -61,7 +61,7 @@ async fn a_cut_cluster_is_named_and_a_slow_one_answers() {
     namespace.mend();
     back().await;
 
-    if let Err(why) = namespace.slow(150, 2_000) {
+    if let Err(why) = namespace.slow() {
         not_tested(&format!("a slow link is not to be had here: {why}"));
         return;
     }

@@ -85,22 +85,13 @@ impl Namespace {
         ip(&["link", "set", &self.device, "up"]).expect("a link to mend");
     }
 
-    /// Makes it slow; says why not where the system cannot.
-    pub(crate) fn slow(&self, delay_ms: u32, kbit: u32) -> Result<(), String> {
-        let (delay, rate) = (format!("{delay_ms}ms"), format!("{kbit}kbit"));
-        let args = [
-            "qdisc",
-            "replace",
-            "dev",
-            &self.device,
-            "root",
-            "netem",
-            "delay",
-            &delay,
-            "rate",
-            &rate,
-        ];
-        run("tc", &args)
+    /// Makes it slow: by delay and rate, or by a rate so low that it delays where the kernel has no
+    /// delays; says why not where it can do neither.
+    pub(crate) fn slow(&self) -> Result<(), String> {
+        let on = ["qdisc", "replace", "dev", &self.device, "root"];
+        let delay = ["netem", "delay", "150ms", "rate", "2mbit"];
+        let rate = ["tbf", "rate", "100kbit", "burst", "2000", "latency", "2s"];
+        run("tc", &[&on[..], &delay].concat()).or_else(|_| run("tc", &[&on[..], &rate].concat()))
     }
 }
 
