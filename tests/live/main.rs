@@ -4,6 +4,7 @@
 
 mod ask;
 mod data;
+mod deploy;
 mod differential;
 mod endpoint;
 mod expressions;
@@ -15,4 +16,6 @@ mod place;
 mod process;
 mod product;
 mod prometheus;
+mod secure;
 mod tiers;
+mod traces;
