@@ -13,8 +13,8 @@ pub use labels::{
     labels_to_prometheus, labels_to_thanos,
 };
 pub use matcher::{
-    matchers_from_fleet, matchers_from_thanos, matchers_to_fleet, matchers_to_prometheus,
-    matchers_to_thanos,
+    matchers_from_fleet, matchers_from_prometheus, matchers_from_thanos, matchers_to_fleet,
+    matchers_to_prometheus, matchers_to_thanos,
 };
 
 use crate::thanos;

@@ -7,8 +7,14 @@ const PROTOS: &[&str] = &[
     "prometheus/remote.proto",
     "thanos/store.proto",
     "thanos/query.proto",
+    "thanos/rules.proto",
+    "thanos/targets.proto",
+    "thanos/metadata.proto",
+    "thanos/exemplars.proto",
+    "thanos/status.proto",
     "thanos/info/info.proto",
     "periplus/fleet/v1/fleet.proto",
+    "periplus/fleet/v1/about.proto",
 ];
 
 const GENERATED: &[&str] =

@@ -49,6 +49,17 @@ pub fn matchers_from_fleet(matchers: &[fleet::Matcher]) -> Result<Vec<Matcher>, 
     matchers.iter().map(|m| matcher(m.op, &m.name, &m.value)).collect()
 }
 
+/// Matchers of remote read, compiled.
+///
+/// # Errors
+/// As [`matchers_from_thanos`].
+pub fn matchers_from_prometheus(
+    matchers: &[prometheus::LabelMatcher],
+) -> Result<Vec<Matcher>, WireError> {
+    WireError::check("matchers of one selector", matchers.len(), MATCHERS_MAX)?;
+    matchers.iter().map(|m| matcher(m.r#type, &m.name, &m.value)).collect()
+}
+
 /// Matchers as Thanos sends them.
 #[must_use]
 pub fn matchers_to_thanos(matchers: &[Matcher]) -> Vec<thanos::LabelMatcher> {
