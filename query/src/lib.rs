@@ -5,7 +5,8 @@
 //! [`answer`] leads it through the rest; [`plan`] decides, without any I/O, which subtrees the endpoints
 //! evaluate and who answers which steps; [`endpoints`] knows who there is and how they are; [`fanout`] asks
 //! them and puts answers and partial aggregates together; [`series`] fetches what can't be evaluated
-//! elsewhere, with [`dedup`] making one series of replicas' samples; `lib/promql` evaluates what is left.
+//! elsewhere, with [`periplus_model::replicas`] making one series of replicas' samples; `lib/promql`
+//! evaluates what is left.
 //!
 //! It stores nothing but the names of the clusters it has seen, and it never reads a Prometheus itself:
 //! endpoints are sidecars, other query layers, or anything that speaks Thanos's Store API.
@@ -17,7 +18,6 @@
 pub mod answer;
 pub mod api;
 mod config;
-pub mod dedup;
 pub mod endpoints;
 pub mod fanout;
 pub mod grpc;

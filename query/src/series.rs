@@ -15,7 +15,7 @@ pub use passed::pass_on;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use periplus_model::{Labels, TimeRange};
+use periplus_model::{Labels, TimeRange, replicas};
 use periplus_promql::source::{
     EncodedSeries, SelectRequest, SeriesEntry, SeriesStream, Source, SourceError,
 };
@@ -24,7 +24,6 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
-use crate::dedup;
 use crate::fanout::Question;
 use crate::plan::{EndpointId, PartSet, parts_matching};
 use chunks::{ChunkSeries, Replicas};
@@ -205,7 +204,7 @@ impl Group {
                     None => continue,
                 },
                 _ => {
-                    let counter = dedup::counts(&labels, request.hints.func);
+                    let counter = replicas::counts(&labels, request.hints.func);
                     Arc::new(Replicas { replicas: same, counter })
                 }
             };

@@ -3,8 +3,8 @@
 //!
 //! In the order data meets them: a selector's [`Matcher`]s choose series by their [`Labels`]; a
 //! series is a run of samples (a float or a [`FloatHistogram`] at a time in milliseconds); a
-//! [`TimeRange`] bounds what is looked at. [`duration`] and [`float`] read and print Prometheus's
-//! durations and numbers.
+//! [`TimeRange`] bounds what is looked at; [`replicas`] makes one run of several that say the same.
+//! [`duration`] and [`float`] read and print Prometheus's durations and numbers.
 //!
 //! Nothing here does I/O, and nothing here knows where a series comes from. The one decision worth
 //! knowing: a label set is a single shared string ([`Labels`]), so that it clones by counting,
@@ -19,6 +19,7 @@ mod kahan;
 mod labels;
 mod matcher;
 pub mod re2;
+pub mod replicas;
 mod sample;
 mod time;
 

@@ -2,10 +2,8 @@
 
 use bytes::Bytes;
 use periplus_block::chunk::{ChunkEncoding, decode_samples};
-use periplus_model::{Labels, SampleBuffer, TimeRange};
+use periplus_model::{Labels, SampleBuffer, TimeRange, replicas};
 use periplus_promql::source::{EncodedSeries, SourceError};
-
-use crate::dedup;
 
 /// One chunk as it came.
 #[derive(Clone, Debug)]
@@ -91,7 +89,7 @@ impl EncodedSeries for ChunkSeries {
         if runs.iter().any(|r| r.ts.windows(2).any(|w| matches!(w, [a, b] if a >= b))) {
             return Err(self.corrupt("chunks hold samples outside their time ranges"));
         }
-        dedup::merge(&runs, dedup::counts(&self.labels, None), out);
+        replicas::merge(&runs, replicas::counts(&self.labels, None), out);
         Ok(())
     }
 
@@ -116,7 +114,7 @@ impl EncodedSeries for Replicas {
             replica.decode(range, &mut samples)?;
             each.push(samples);
         }
-        dedup::merge(&each, self.counter, out);
+        replicas::merge(&each, self.counter, out);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Where decoded samples go.
 
-use periplus_model::{FloatHistogram, Histogram, TimeRange};
+use periplus_model::replicas::Run;
+use periplus_model::{FloatHistogram, Histogram, TimeRange, is_stale};
 
 /// A native histogram as its chunk held it.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +79,26 @@ impl ChunkSamples {
     /// Removes all samples and keeps the memory.
     pub fn clear(&mut self) {
         self.truncate(0);
+    }
+
+    /// The histogram at `index`; `None` where the sample is a float.
+    #[must_use]
+    pub fn histogram_at(&self, index: usize) -> Option<&HistogramValue> {
+        if self.histograms.is_empty() {
+            return None;
+        }
+        let found = self.histograms.binary_search_by_key(&index, |(i, _)| *i as usize).ok()?;
+        self.histograms.get(found).map(|(_, h)| h)
+    }
+
+    /// Appends a sample of another buffer as it is; nothing where there is none at `index`.
+    pub fn push_from(&mut self, from: &Self, index: usize) {
+        let (Some(t), Some(v)) = (from.ts.get(index), from.values.get(index)) else { return };
+        let start = from.start_ts.get(index).copied().unwrap_or(0);
+        match from.histogram_at(index) {
+            Some(h) => self.push_histogram(*t, h.clone(), start),
+            None => self.push(*t, *v, start),
+        }
     }
 
     /// Keeps the first `len` samples.
@@ -163,5 +184,28 @@ impl ChunkSamples {
             *i = u32::try_from(index - drop).unwrap_or(u32::MAX);
             true
         });
+    }
+}
+
+/// Replicas merged without a change to any sample: integer histograms stay what they are.
+impl Run for ChunkSamples {
+    fn times(&self) -> &[i64] {
+        &self.ts
+    }
+
+    fn float(&self, index: usize) -> Option<f64> {
+        if self.histogram_at(index).is_some() {
+            return None;
+        }
+        self.values.get(index).copied()
+    }
+
+    fn is_stale(&self, index: usize) -> bool {
+        // A histogram's sum stands here as well.
+        self.values.get(index).copied().is_some_and(is_stale)
+    }
+
+    fn append(&mut self, from: &Self, index: usize) {
+        self.push_from(from, index);
     }
 }

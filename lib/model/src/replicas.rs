@@ -8,15 +8,62 @@
 //! decides from what has passed alone and loses up to two samples at a change; here the whole range is at
 //! hand.) A counter must not appear to fall when the replica changes: what the other replica says is
 //! skipped until it has caught up, unless it shows the reset itself. Values are never changed.
+//!
+//! Queries merge what they fetch live by it, and the compactor what it stores: one answer either way.
 
 use std::sync::Arc;
 
-use periplus_model::{METRIC_NAME, SampleBuffer, is_stale};
+use crate::{Labels, METRIC_NAME, SampleBuffer, is_stale};
 
 /// The interval between samples while none is known, in milliseconds.
 const INTERVAL_UNKNOWN_MS: i64 = 15_000;
 /// Differences between samples that an interval is the median of.
 const INTERVAL_OVER: usize = 5;
+
+/// Samples of one replica in columns, in whatever form they are held.
+///
+/// Times ascend strictly; the other methods are asked for indices below their number only.
+pub trait Run: Default {
+    /// Unix milliseconds.
+    fn times(&self) -> &[i64];
+    /// A float sample's value; `None` where the sample is a histogram.
+    fn float(&self, index: usize) -> Option<f64>;
+    /// Whether the sample says that the series ends.
+    fn is_stale(&self, index: usize) -> bool;
+    /// Appends a sample of another run as it is.
+    fn append(&mut self, from: &Self, index: usize);
+}
+
+impl Run for SampleBuffer {
+    fn times(&self) -> &[i64] {
+        &self.ts
+    }
+
+    fn float(&self, index: usize) -> Option<f64> {
+        if self.histogram_at(index).is_some() {
+            return None;
+        }
+        self.values.get(index).copied()
+    }
+
+    fn is_stale(&self, index: usize) -> bool {
+        match self.histogram_at(index) {
+            Some(h) => is_stale(h.sum),
+            None => self.values.get(index).copied().is_some_and(is_stale),
+        }
+    }
+
+    fn append(&mut self, from: &Self, index: usize) {
+        let (Some(t), Some(v)) = (from.ts.get(index), from.values.get(index)) else { return };
+        match from.histogram_at(index) {
+            Some(h) => self.push_histogram(*t, Arc::clone(h)),
+            None => self.push(*t, *v),
+        }
+        if let Some(start) = from.start_ts.get(index).filter(|s| **s != 0) {
+            self.set_last_start(*start);
+        }
+    }
+}
 
 /// Whether a series counts: by what is computed from it, or by its name.
 #[must_use]
@@ -28,24 +75,24 @@ pub fn is_counter(name: Option<&str>, function: Option<&str>) -> bool {
 
 /// As [`is_counter`], of a label set.
 #[must_use]
-pub fn counts(labels: &periplus_model::Labels, function: Option<&str>) -> bool {
+pub fn counts(labels: &Labels, function: Option<&str>) -> bool {
     is_counter(labels.get(METRIC_NAME), function)
 }
 
 /// Appends the merged samples of `replicas` to `out`.
-pub fn merge(replicas: &[SampleBuffer], counter: bool, out: &mut SampleBuffer) {
+pub fn merge<R: Run>(replicas: &[R], counter: bool, out: &mut R) {
     match replicas {
         [] => {}
         [only] => copy_all(only, out),
         [a, b] => merge_two(a, b, counter, out),
         [a, b, more @ ..] => {
-            let mut so_far = SampleBuffer::new();
+            let mut so_far = R::default();
             merge_two(a, b, counter, &mut so_far);
             for (i, next) in more.iter().enumerate() {
                 if i + 1 == more.len() {
                     merge_two(&so_far, next, counter, out);
                 } else {
-                    let mut longer = SampleBuffer::new();
+                    let mut longer = R::default();
                     merge_two(&so_far, next, counter, &mut longer);
                     so_far = longer;
                 }
@@ -55,47 +102,53 @@ pub fn merge(replicas: &[SampleBuffer], counter: bool, out: &mut SampleBuffer) {
 }
 
 /// A place in one replica.
-struct Cursor<'a> {
-    samples: &'a SampleBuffer,
+struct Cursor<'a, R> {
+    samples: &'a R,
     at: usize,
 }
 
-impl<'a> Cursor<'a> {
-    fn new(samples: &'a SampleBuffer) -> Self {
+impl<'a, R: Run> Cursor<'a, R> {
+    fn new(samples: &'a R) -> Self {
         Self { samples, at: 0 }
+    }
+
+    /// The time of the next sample.
+    fn time(&self) -> Option<i64> {
+        self.samples.times().get(self.at).copied()
     }
 
     /// Moves on to the first sample at or after `from` and gives its time.
     fn seek(&mut self, from: i64) -> Option<i64> {
-        while self.samples.ts.get(self.at).is_some_and(|t| *t < from) {
+        while self.time().is_some_and(|t| t < from) {
             self.at += 1;
         }
-        self.samples.ts.get(self.at).copied()
+        self.time()
     }
 
     /// The interval between samples here: the median of the last few differences, of the first few
     /// where not enough have passed; `None` where there is none.
     fn interval_ms(&self) -> Option<i64> {
-        let ts = &self.samples.ts;
+        let ts = self.samples.times();
         let end = if self.at > 3 { self.at } else { ts.len().min(INTERVAL_OVER + 1) };
         let few = ts.get(end.saturating_sub(INTERVAL_OVER + 1)..end)?;
-        let mut apart: Vec<i64> = few.windows(2).map(|w| w[1].saturating_sub(w[0])).collect();
+        let mut apart = [0; INTERVAL_OVER];
+        let mut n = 0;
+        for (to, pair) in apart.iter_mut().zip(few.windows(2)) {
+            *to = pair[1].saturating_sub(pair[0]);
+            n += 1;
+        }
+        let apart = apart.get_mut(..n)?;
         apart.sort_unstable();
-        apart.get(apart.len().saturating_sub(1) / 2).copied()
+        apart.get(n.saturating_sub(1) / 2).copied()
     }
 
     fn is_stale(&self) -> bool {
-        match self.samples.histogram_at(self.at) {
-            Some(h) => is_stale(h.sum),
-            None => self.samples.values.get(self.at).copied().is_some_and(is_stale),
-        }
+        self.time().is_some() && self.samples.is_stale(self.at)
     }
 
     fn value(&self) -> Option<f64> {
-        if self.samples.histogram_at(self.at).is_some() {
-            return None;
-        }
-        self.samples.values.get(self.at).copied().filter(|v| !is_stale(*v))
+        self.time()?;
+        self.samples.float(self.at).filter(|v| !is_stale(*v))
     }
 
     /// Whether this replica only lags behind `value`, which the other one had at `last`: it is lower,
@@ -105,15 +158,20 @@ impl<'a> Cursor<'a> {
         if own >= value || self.at == 0 {
             return false;
         }
-        let since = self.samples.ts.partition_point(|t| *t <= last).saturating_sub(1);
-        let seen = self.samples.values.get(since..=self.at).unwrap_or_default();
-        !seen.windows(2).any(|w| matches!(w, [a, b] if b < a))
+        let since = self.samples.times().partition_point(|t| *t <= last).saturating_sub(1);
+        let mut seen = (since..=self.at).map(|i| self.samples.float(i));
+        let mut before = seen.next().flatten();
+        !seen.any(|v| {
+            let falls = matches!((before, v), (Some(a), Some(b)) if b < a);
+            before = v;
+            falls
+        })
     }
 }
 
-fn merge_two(a: &SampleBuffer, b: &SampleBuffer, counter: bool, out: &mut SampleBuffer) {
+fn merge_two<R: Run>(a: &R, b: &R, counter: bool, out: &mut R) {
     let (mut own, mut other) = (Cursor::new(a), Cursor::new(b));
-    if b.ts.first().is_some_and(|tb| a.ts.first().is_none_or(|ta| tb < ta)) {
+    if b.times().first().is_some_and(|tb| a.times().first().is_none_or(|ta| tb < ta)) {
         std::mem::swap(&mut own, &mut other);
     }
     let mut last: Option<i64> = None;
@@ -130,15 +188,15 @@ fn merge_two(a: &SampleBuffer, b: &SampleBuffer, counter: bool, out: &mut Sample
             {
                 other.at += 1;
                 // What the followed replica has next may come first now.
-                if other.at < other.samples.len() || t.is_none() {
+                if other.time().is_some() || t.is_none() {
                     continue;
                 }
             } else {
                 std::mem::swap(&mut own, &mut other);
             }
         }
-        let Some(t) = own.samples.ts.get(own.at).copied() else { return };
-        copy(own.samples, own.at, out);
+        let Some(t) = own.time() else { return };
+        out.append(own.samples, own.at);
         value = own.value();
         last = Some(t);
         own.at += 1;
@@ -147,10 +205,10 @@ fn merge_two(a: &SampleBuffer, b: &SampleBuffer, counter: bool, out: &mut Sample
 
 /// Whether the other replica is to be followed from here on: the followed one ends (as a series, or for
 /// longer than one and a half intervals) and the other has something for that time.
-fn changes(
-    own: &Cursor<'_>,
+fn changes<R: Run>(
+    own: &Cursor<'_, R>,
     t: Option<i64>,
-    other: &Cursor<'_>,
+    other: &Cursor<'_, R>,
     instead: Option<i64>,
     last: Option<i64>,
     interval: i64,
@@ -164,19 +222,8 @@ fn changes(
     t > due && instead.saturating_add(interval / 2) < t
 }
 
-fn copy(from: &SampleBuffer, i: usize, out: &mut SampleBuffer) {
-    let (Some(t), Some(v)) = (from.ts.get(i), from.values.get(i)) else { return };
-    match from.histogram_at(i) {
-        Some(h) => out.push_histogram(*t, Arc::clone(h)),
-        None => out.push(*t, *v),
-    }
-    if let Some(start) = from.start_ts.get(i).filter(|s| **s != 0) {
-        out.set_last_start(*start);
-    }
-}
-
-fn copy_all(from: &SampleBuffer, out: &mut SampleBuffer) {
-    (0..from.len()).for_each(|i| copy(from, i, out));
+fn copy_all<R: Run>(from: &R, out: &mut R) {
+    (0..from.times().len()).for_each(|i| out.append(from, i));
 }
 
 #[cfg(test)]
@@ -266,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_stale_marker_gives_way_to_the_other_replica() {
-        let stale = periplus_model::stale_nan();
+        let stale = crate::stale_nan();
         let mut out = SampleBuffer::new();
         let a = buffer(&[(10, 1.), (20, 2.), (30, 3.), (40, stale)]);
         let b = buffer(&[(10, 1.), (20, 2.), (30, 3.), (40, 4.), (50, 5.)]);
