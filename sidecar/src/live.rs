@@ -1,4 +1,5 @@
-//! What a sidecar serves: Thanos's Store, Query and Info, and our own Fleet service.
+//! What a sidecar serves: Thanos's Store, Query and Info, our own Fleet service, and what Prometheus tells of
+//! itself (`tell`: rules, targets, metadata, exemplars, heads).
 
 mod fleet;
 mod info;
@@ -6,6 +7,7 @@ mod labels;
 mod query;
 mod series;
 mod status;
+mod tell;
 
 use std::sync::Arc;
 
@@ -21,6 +23,7 @@ pub use fleet::FleetService;
 pub use info::InfoService;
 pub use query::QueryService;
 pub use series::StoreService;
+pub use tell::TellService;
 
 /// What all services of one sidecar share.
 #[derive(Debug)]

@@ -11,17 +11,23 @@ use periplus_daemon::listen::{ListenError, Listener};
 use periplus_daemon::tls::TlsError;
 use periplus_promql::engine::{Engine, EngineConfig, QueryError};
 use periplus_promql::limits::ProcessLimits;
+use periplus_proto::fleet::about_server::AboutServer;
 use periplus_proto::fleet::fleet_server::FleetServer;
+use periplus_proto::thanos::exemplars_server::ExemplarsServer;
 use periplus_proto::thanos::info::info_server::InfoServer;
+use periplus_proto::thanos::metadata_server::MetadataServer;
 use periplus_proto::thanos::query_server::QueryServer;
+use periplus_proto::thanos::rules_server::RulesServer;
+use periplus_proto::thanos::status_server::StatusServer;
 use periplus_proto::thanos::store_server::StoreServer;
+use periplus_proto::thanos::targets_server::TargetsServer;
 use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::config::Config;
 use crate::hot::{HotConfig, Keeper};
-use crate::live::{FleetService, InfoService, QueryService, Shared, StoreService};
+use crate::live::{FleetService, InfoService, QueryService, Shared, StoreService, TellService};
 use crate::metrics::Metrics;
 use crate::prometheus::{Client, Snapshot, Watch};
 
@@ -133,6 +139,12 @@ impl Sidecar {
         InfoService::new(Arc::clone(&self.shared))
     }
 
+    /// What Prometheus tells of itself, to be called without any transport.
+    #[must_use]
+    pub fn tell(&self) -> TellService {
+        TellService::new(Arc::clone(&self.shared))
+    }
+
     /// All services, for a gRPC server.
     #[must_use]
     pub fn routes(&self) -> Routes {
@@ -141,6 +153,12 @@ impl Sidecar {
             .add_service(StoreServer::new(self.store()).max_decoding_message_size(max))
             .add_service(QueryServer::new(self.query()).max_decoding_message_size(max))
             .add_service(InfoServer::new(self.info()).max_decoding_message_size(max))
+            .add_service(RulesServer::new(self.tell()).max_decoding_message_size(max))
+            .add_service(TargetsServer::new(self.tell()).max_decoding_message_size(max))
+            .add_service(MetadataServer::new(self.tell()).max_decoding_message_size(max))
+            .add_service(ExemplarsServer::new(self.tell()).max_decoding_message_size(max))
+            .add_service(StatusServer::new(self.tell()).max_decoding_message_size(max))
+            .add_service(AboutServer::new(self.tell()).max_decoding_message_size(max))
     }
 
     /// A channel to this sidecar within the process: no socket, the same services over memory.

@@ -27,11 +27,13 @@ mod lexer;
 mod matcher;
 mod pretty;
 mod print;
+mod selectors;
 mod span;
 mod token;
 
 pub use error::ParseError;
 pub use pretty::pretty;
+pub use selectors::selectors;
 
 use ast::{Expr, LabelMatcher};
 use error::Problem;

@@ -21,6 +21,7 @@ mod error;
 pub mod rows;
 
 pub use error::{WireError, WireLimits};
+pub use prost_types::Timestamp;
 
 /// Prometheus's remote read: package `prometheus`.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]

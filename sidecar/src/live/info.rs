@@ -5,7 +5,10 @@ use std::sync::Arc;
 use periplus_proto::convert::labels_to_thanos;
 use periplus_proto::thanos::ZLabelSet;
 use periplus_proto::thanos::info::info_server::Info;
-use periplus_proto::thanos::info::{InfoRequest, InfoResponse, QueryApiInfo, StoreInfo, TsdbInfo};
+use periplus_proto::thanos::info::{
+    ExemplarsInfo, InfoRequest, InfoResponse, MetricMetadataInfo, QueryApiInfo, RulesInfo,
+    StatusInfo, StoreInfo, TargetsInfo, TsdbInfo,
+};
 use tonic::{Request, Response, Status};
 
 use super::Shared;
@@ -40,8 +43,12 @@ impl Info for InfoService {
                 tsdb_infos: vec![TsdbInfo { labels: Some(labels), min_time, max_time }],
                 supports_projections: false,
             }),
+            rules: Some(RulesInfo {}),
+            metric_metadata: Some(MetricMetadataInfo {}),
+            targets: Some(TargetsInfo {}),
+            exemplars: Some(ExemplarsInfo { min_time, max_time }),
             query: Some(QueryApiInfo {}),
-            ..InfoResponse::default()
+            status: Some(StatusInfo {}),
         }))
     }
 }

@@ -14,7 +14,7 @@ use crate::prometheus::ClientError;
 use crate::prometheus::watch::seconds;
 
 /// A selector as the API takes it; `None` where it selects everything, which the API wants left out.
-fn selector(matchers: &[Matcher]) -> Option<String> {
+pub(super) fn selector(matchers: &[Matcher]) -> Option<String> {
     if matchers.iter().all(Matcher::matches_empty) {
         return None;
     }
