@@ -1,5 +1,22 @@
 //! History as Parquet: what lies in the bucket for a stream and a day, and how it becomes series again.
-//!
-//! One day of one stream at one resolution is a set of Parquet files that any tool can read; this crate
-//! writes them from series, prunes them by matchers and time, and reads them back bit for bit. It does no
-//! I/O of its own: bytes in, bytes out.
+
+mod aggregate;
+mod checksum;
+mod error;
+mod fetch;
+mod names;
+mod page;
+mod part;
+mod schema;
+mod thrift;
+mod write;
+
+pub use aggregate::{Aggregate, AggregateHistogram, AggregateSamples};
+pub use error::{ColumnarError, Place, Result};
+pub use fetch::{Fetched, PartDir, PartSource, coalesce};
+pub use names::NameFilter;
+pub use part::{
+    DAY_MS, Day, FORMAT_VERSION, FileSummary, PREFIX, PartFile, PartMeta, PartSummary, Resolution,
+    WINDOW_MS, WINDOWS, stream_id,
+};
+pub use write::{DirSinks, MemorySinks, PartWriter, Sinks, WriteOptions};
