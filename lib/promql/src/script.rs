@@ -29,5 +29,6 @@ mod tests;
 
 pub use report::{Failure, Report};
 pub use run::{Runner, run};
+pub use series::{StepValue, parse_series};
 pub use store::{Store, StoreError};
 pub use syntax::{Script, ScriptError, parse};

@@ -1,6 +1,8 @@
 //! A line of a script that is a series: labels, then values.
 
-use periplus_model::Labels;
+use std::sync::Arc;
+
+use periplus_model::{FloatHistogram, Labels};
 
 use super::items::{self, Item, repetitions};
 use crate::parse::parse_metric;
@@ -13,6 +15,25 @@ pub(super) fn parse(line: &str) -> Result<(Labels, Vec<Item>), String> {
     let (metric, values) = split(line)?;
     let labels = parse_metric(metric).map_err(|e| format!("series {metric:?}: {e}"))?;
     Ok((labels, items::parse(values)?))
+}
+
+/// What a series has at one step: a float, or a histogram beside a float that means nothing; `None`
+/// where there is no sample.
+pub type StepValue = Option<(f64, Option<Arc<FloatHistogram>>)>;
+
+/// Reads a series as scripts and unit tests of rules write it, `name{label="value"} 1 2+3x4 _ stale`:
+/// its labels, and what it has at each step.
+///
+/// # Errors
+/// What is wrong with the line.
+pub fn parse_series(line: &str) -> Result<(Labels, Vec<StepValue>), String> {
+    let (labels, items) = parse(line)?;
+    let values = items.into_iter().map(|item| match item {
+        Item::Missing => None,
+        Item::Float(v) => Some((v, None)),
+        Item::Histogram(h, _) => Some((0.0, Some(h))),
+    });
+    Ok((labels, values.collect()))
 }
 
 /// Start timestamps: the labels, then an offset in milliseconds from each sample's own time, `None`
