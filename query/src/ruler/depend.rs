@@ -1,0 +1,90 @@
+//! Which rules of a group may be evaluated at once: those of which none uses what another gives.
+
+use periplus_model::{METRIC_NAME, Matcher};
+use periplus_promql::parse::ast::{Expr, LabelMatcher};
+
+use super::alert::{ALERTS, ALERTS_FOR_STATE};
+use super::rule::Rule;
+
+/// The order of evaluation: batches of places in the list of rules; rules of a batch are
+/// independent of each other.
+///
+/// A selector without a name may match anything: then all rules are evaluated one after the other.
+#[must_use]
+pub fn batches(rules: &[std::sync::Arc<Rule>]) -> Vec<Vec<usize>> {
+    let one_by_one = || (0..rules.len()).map(|i| vec![i]).collect();
+    // For each rule: whether it uses an earlier one, and whether a later one uses it.
+    let mut uses = vec![false; rules.len()];
+    let mut used = vec![false; rules.len()];
+    for (i, rule) in rules.iter().enumerate() {
+        let mut selectors = Vec::new();
+        collect(&rule.expr, &mut selectors);
+        for matchers in selectors {
+            let Some(name) = name_matcher(matchers) else { return one_by_one() };
+            for (j, other) in rules.iter().enumerate().take(i) {
+                if depends(&name, matchers, other) {
+                    if let Some(slot) = uses.get_mut(i) {
+                        *slot = true;
+                    }
+                    if let Some(slot) = used.get_mut(j) {
+                        *slot = true;
+                    }
+                }
+            }
+        }
+    }
+    let places = |of: &dyn Fn(bool, bool) -> bool| -> Vec<usize> {
+        let both = uses.iter().zip(&used).enumerate();
+        both.filter(|(_, (a, b))| of(**a, **b)).map(|(i, _)| i).collect()
+    };
+    let mut out = vec![places(&|uses, _| !uses)];
+    out.extend(places(&|uses, used| uses && used).into_iter().map(|i| vec![i]));
+    out.push(places(&|uses, used| uses && !used));
+    out.retain(|b| !b.is_empty());
+    out
+}
+
+fn depends(name: &Matcher, matchers: &[LabelMatcher], other: &Rule) -> bool {
+    if name.matches(&other.name) {
+        return true;
+    }
+    let of_alerts = name.matches(ALERTS) || name.matches(ALERTS_FOR_STATE);
+    if !of_alerts || other.alerting.is_none() {
+        return false;
+    }
+    match matchers.iter().find(|m| m.name == "alertname").map(matcher) {
+        Some(Some(m)) => m.matches(&other.name),
+        _ => true,
+    }
+}
+
+fn name_matcher(matchers: &[LabelMatcher]) -> Option<Matcher> {
+    matchers.iter().find(|m| m.name == METRIC_NAME).and_then(matcher)
+}
+
+fn matcher(m: &LabelMatcher) -> Option<Matcher> {
+    m.compile().ok()
+}
+
+/// The matchers of every selector of an expression.
+pub fn collect<'e>(e: &'e Expr, out: &mut Vec<&'e [LabelMatcher]>) {
+    match e {
+        Expr::Number(_) | Expr::String(_) | Expr::Leaf(_) => {}
+        Expr::Paren(p) => collect(&p.expr, out),
+        Expr::Unary(u) => collect(&u.expr, out),
+        Expr::Binary(b) => {
+            collect(&b.lhs, out);
+            collect(&b.rhs, out);
+        }
+        Expr::Aggregate(a) => {
+            if let Some(p) = &a.param {
+                collect(p, out);
+            }
+            collect(&a.expr, out);
+        }
+        Expr::Call(c) => c.args.iter().for_each(|a| collect(a, out)),
+        Expr::VectorSelector(v) => out.push(&v.matchers),
+        Expr::MatrixSelector(m) => out.push(&m.selector.matchers),
+        Expr::Subquery(s) => collect(&s.expr, out),
+    }
+}
