@@ -20,6 +20,7 @@ mod histogram_encode;
 mod layout;
 mod query;
 mod samples;
+mod sink;
 mod start_time;
 mod varbit;
 mod xor;
@@ -36,6 +37,7 @@ pub use xor_encode::XorEncoder;
 
 use bits::Bad;
 use histogram::Frame;
+use sink::Sink;
 
 /// How a chunk's samples are written; the numbers are Prometheus's (and Thanos's for the last).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -238,17 +240,30 @@ fn decode_into(
         ChunkEncoding::Xor2 => {
             floats().and_then(|(count, body)| xor2::decode(body, count, range.max_t, out))
         }
-        ChunkEncoding::Histogram | ChunkEncoding::HistogramSt => {
-            Frame::new(payload, encoding == ChunkEncoding::HistogramSt)
-                .and_then(|frame| histogram::decode(&frame, range, out))
-        }
-        ChunkEncoding::FloatHistogram | ChunkEncoding::FloatHistogramSt => {
-            Frame::new(payload, encoding == ChunkEncoding::FloatHistogramSt)
-                .and_then(|frame| float_histogram::decode(&frame, range, out))
-        }
+        ChunkEncoding::Histogram
+        | ChunkEncoding::HistogramSt
+        | ChunkEncoding::FloatHistogram
+        | ChunkEncoding::FloatHistogramSt => decode_histograms(encoding, payload, range, out),
         ChunkEncoding::Aggregate => return Err(ChunkError::IsAggregate),
     }
     .map_err(|bad| bad.of(encoding))
+}
+
+/// Hands the samples of a histogram chunk inside `range` to `out`; some of them on an error, too.
+fn decode_histograms(
+    encoding: ChunkEncoding,
+    payload: &[u8],
+    range: TimeRange,
+    out: &mut impl Sink,
+) -> Result<(), Bad> {
+    let started = matches!(encoding, ChunkEncoding::HistogramSt | ChunkEncoding::FloatHistogramSt);
+    let frame = Frame::new(payload, started)?;
+    match encoding {
+        ChunkEncoding::Histogram | ChunkEncoding::HistogramSt => {
+            histogram::decode(&frame, range, out)
+        }
+        _ => float_histogram::decode(&frame, range, out),
+    }
 }
 
 /// Drops what was decoded outside the range: the head that had to be read to get there, and what

@@ -11,7 +11,6 @@
 //!
 //! Queries merge what they fetch live by it, and the compactor what it stores: one answer either way.
 
-use std::sync::Arc;
 
 use crate::{Labels, METRIC_NAME, SampleBuffer, is_stale};
 
@@ -54,14 +53,7 @@ impl Run for SampleBuffer {
     }
 
     fn append(&mut self, from: &Self, index: usize) {
-        let (Some(t), Some(v)) = (from.ts.get(index), from.values.get(index)) else { return };
-        match from.histogram_at(index) {
-            Some(h) => self.push_histogram(*t, Arc::clone(h)),
-            None => self.push(*t, *v),
-        }
-        if let Some(start) = from.start_ts.get(index).filter(|s| **s != 0) {
-            self.set_last_start(*start);
-        }
+        self.push_from(from, index);
     }
 }
 

@@ -6,7 +6,7 @@ use periplus_model::{FloatHistogram, TimeRange, is_stale};
 use super::bits::{Bad, BitReader};
 use super::histogram::Frame;
 use super::layout::Layout;
-use super::samples::{ChunkSamples, HistogramValue};
+use super::sink::Sink;
 use super::varbit::{Window, read_int, read_xor};
 
 /// A float and the window it changes in.
@@ -30,12 +30,8 @@ impl Xored {
     }
 }
 
-/// Appends the samples inside `range`; reading ends with the first one after it.
-pub(super) fn decode(
-    frame: &Frame<'_>,
-    range: TimeRange,
-    out: &mut ChunkSamples,
-) -> Result<(), Bad> {
+/// Hands over the samples inside `range`; reading ends with the first one after it.
+pub(super) fn decode(frame: &Frame<'_>, range: TimeRange, out: &mut impl Sink) -> Result<(), Bad> {
     if frame.count == 0 {
         return Ok(());
     }
@@ -85,7 +81,7 @@ pub(super) fn decode(
             h.negative_buckets = negative.iter().map(Xored::get).collect();
             h.custom_values.clone_from(&layout.custom_values);
         }
-        out.push_histogram(t, HistogramValue::Float(h), starts.at());
+        out.float(t, h, starts.at());
     }
     Ok(())
 }

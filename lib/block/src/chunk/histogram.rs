@@ -3,13 +3,13 @@
 //! The reset flags sit in the third byte; in the form with start timestamps that byte is their
 //! header and the flags are the top two bits of the sample count. See [`Frame`].
 
-use periplus_model::{CounterResetHint, Histogram, TimeRange, is_stale};
+use periplus_model::{CounterResetHint, FloatHistogram, Histogram, TimeRange, is_stale};
 
 use super::bits::{Bad, BitReader};
 use super::layout::Layout;
-use super::samples::{ChunkSamples, HistogramValue};
+use super::sink::Sink;
 use super::start_time::StartTimes;
-use super::varbit::{Window, read_int, read_uint, read_xor};
+use super::varbit::{Window, read_int, read_two_ints, read_uint, read_xor};
 
 /// The three bytes every histogram chunk begins with, understood.
 pub(super) struct Frame<'a> {
@@ -51,25 +51,103 @@ impl<'a> Frame<'a> {
 
 /// A count that moves by a delta that moves.
 #[derive(Clone, Copy, Default)]
-struct Moving {
+pub(super) struct Moving {
     at: i64,
     delta: i64,
 }
 
 impl Moving {
+    #[inline]
     fn step(&mut self, r: &mut BitReader<'_>) -> i64 {
-        self.delta = self.delta.wrapping_add(read_int(r));
-        self.at = self.at.wrapping_add(self.delta);
+        self.by(read_int(r));
         self.at
+    }
+
+    #[inline(always)]
+    fn by(&mut self, change: i64) {
+        self.delta = self.delta.wrapping_add(change);
+        self.at = self.at.wrapping_add(self.delta);
     }
 }
 
-/// Appends the samples inside `range`; reading ends with the first one after it.
-pub(super) fn decode(
-    frame: &Frame<'_>,
-    range: TimeRange,
-    out: &mut ChunkSamples,
-) -> Result<(), Bad> {
+/// Moves all buckets of a side.
+fn step_all(r: &mut BitReader<'_>, buckets: &mut [Moving]) {
+    let (pairs, last) = buckets.as_chunks_mut::<2>();
+    for [a, b] in pairs {
+        let (change_a, change_b) = read_two_ints(r);
+        a.by(change_a);
+        b.by(change_b);
+    }
+    for b in last {
+        b.step(r);
+    }
+}
+
+/// A sample before it is a histogram of one form or the other.
+pub(super) struct Sample<'a> {
+    layout: &'a Layout,
+    hint: CounterResetHint,
+    count: i64,
+    zero_count: i64,
+    sum: f64,
+    /// Each as the difference to the bucket before.
+    positive: &'a [Moving],
+    negative: &'a [Moving],
+}
+
+impl Sample<'_> {
+    /// As it was stored. A stale one has its sum alone.
+    pub(super) fn integer(&self) -> Histogram {
+        if is_stale(self.sum) {
+            return Histogram { sum: self.sum, ..Histogram::default() };
+        }
+        let deltas = |side: &[Moving]| side.iter().map(|b| b.at).collect();
+        Histogram {
+            counter_reset_hint: self.hint,
+            schema: self.layout.schema,
+            zero_threshold: self.layout.zero_threshold,
+            zero_count: self.zero_count.cast_unsigned(),
+            count: self.count.cast_unsigned(),
+            sum: self.sum,
+            positive_spans: self.layout.positive_spans.clone(),
+            negative_spans: self.layout.negative_spans.clone(),
+            positive_buckets: deltas(self.positive),
+            negative_buckets: deltas(self.negative),
+            custom_values: self.layout.custom_values.clone(),
+        }
+    }
+
+    /// As queries compute with it.
+    pub(super) fn float(&self) -> FloatHistogram {
+        if is_stale(self.sum) {
+            return FloatHistogram { sum: self.sum, ..FloatHistogram::default() };
+        }
+        let absolute = |side: &[Moving]| {
+            let mut count = 0i64;
+            let step = |b: &Moving| {
+                count = count.wrapping_add(b.at);
+                count as f64
+            };
+            side.iter().map(step).collect()
+        };
+        FloatHistogram {
+            counter_reset_hint: self.hint,
+            schema: self.layout.schema,
+            zero_threshold: self.layout.zero_threshold,
+            zero_count: self.zero_count.cast_unsigned() as f64,
+            count: self.count.cast_unsigned() as f64,
+            sum: self.sum,
+            positive_spans: self.layout.positive_spans.clone(),
+            negative_spans: self.layout.negative_spans.clone(),
+            positive_buckets: absolute(self.positive),
+            negative_buckets: absolute(self.negative),
+            custom_values: self.layout.custom_values.clone(),
+        }
+    }
+}
+
+/// Hands over the samples inside `range`; reading ends with the first one after it.
+pub(super) fn decode(frame: &Frame<'_>, range: TimeRange, out: &mut impl Sink) -> Result<(), Bad> {
     if frame.count == 0 {
         return Ok(());
     }
@@ -94,9 +172,8 @@ pub(super) fn decode(
             zero_count.step(&mut r);
             read_xor(&mut r, &mut sum, &mut window)?;
             if !is_stale(f64::from_bits(sum)) {
-                for b in positive.iter_mut().chain(&mut negative) {
-                    b.step(&mut r);
-                }
+                step_all(&mut r, &mut positive);
+                step_all(&mut r, &mut negative);
             }
         }
         starts.decode(&mut r, i, t.at, before)?;
@@ -108,21 +185,19 @@ pub(super) fn decode(
             continue;
         }
         let sum = f64::from_bits(sum);
-        let mut h = Histogram { sum, ..Histogram::default() };
         if !is_stale(sum) {
             layout.take()?;
-            h.counter_reset_hint = frame.hint(i);
-            h.schema = layout.schema;
-            h.zero_threshold = layout.zero_threshold;
-            h.zero_count = zero_count.at.cast_unsigned();
-            h.count = count.at.cast_unsigned();
-            h.positive_spans.clone_from(&layout.positive_spans);
-            h.negative_spans.clone_from(&layout.negative_spans);
-            h.positive_buckets = positive.iter().map(|b| b.at).collect();
-            h.negative_buckets = negative.iter().map(|b| b.at).collect();
-            h.custom_values.clone_from(&layout.custom_values);
         }
-        out.push_histogram(t.at, HistogramValue::Integer(h), starts.at());
+        let sample = Sample {
+            layout: &layout,
+            hint: frame.hint(i),
+            count: count.at,
+            zero_count: zero_count.at,
+            sum,
+            positive: &positive,
+            negative: &negative,
+        };
+        out.integer(t.at, &sample, starts.at());
     }
     Ok(())
 }

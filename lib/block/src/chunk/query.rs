@@ -1,13 +1,13 @@
 //! Decoding for queries: the same columns, histograms as floats.
 
 use std::mem::take;
-use std::sync::Arc;
 
-use periplus_model::TimeRange;
+use periplus_model::{SampleBuffer, TimeRange};
 
-use super::{ChunkEncoding, ChunkError, ChunkSamples, decode};
+use super::{ChunkEncoding, ChunkError, ChunkSamples, decode, decode_histograms};
 
-/// [`decode`] into the buffer that range functions read; the columns are lent, not copied.
+/// [`decode`] into the buffer that range functions read; the columns are lent, not copied, and
+/// histograms get their final form at once.
 ///
 /// # Errors
 /// As [`decode`]; `out` is then as it was before.
@@ -15,8 +15,15 @@ pub fn decode_samples(
     encoding: ChunkEncoding,
     payload: &[u8],
     range: TimeRange,
-    out: &mut periplus_model::SampleBuffer,
+    out: &mut SampleBuffer,
 ) -> Result<(), ChunkError> {
+    if !matches!(encoding, ChunkEncoding::Xor | ChunkEncoding::Xor2 | ChunkEncoding::Aggregate) {
+        let before = out.len();
+        return decode_histograms(encoding, payload, range, out).map_err(|bad| {
+            out.truncate(before);
+            bad.of(encoding)
+        });
+    }
     let mut columns = ChunkSamples {
         ts: take(&mut out.ts),
         values: take(&mut out.values),
@@ -27,8 +34,6 @@ pub fn decode_samples(
     out.ts = columns.ts;
     out.values = columns.values;
     out.start_ts = columns.start_ts;
-    out.histograms
-        .extend(columns.histograms.into_iter().map(|(i, h)| (i, Arc::new(h.into_float()))));
     done
 }
 
@@ -37,7 +42,50 @@ mod tests {
     use super::*;
     use crate::chunk::HistogramValue;
     use crate::chunk::{XorEncoder, encode};
-    use periplus_model::FloatHistogram;
+    use periplus_model::{FloatHistogram, Histogram, Span, stale_nan};
+
+    /// Integer and float chunks, stale markers and starts: the short way gives what the long one does.
+    #[test]
+    fn histograms_are_the_same_both_ways() {
+        for float in [false, true] {
+            let mut all = ChunkSamples::new();
+            for i in 0..300i64 {
+                let sum = if i % 90 == 7 { stale_nan() } else { i as f64 / 3.0 };
+                let wide = (i * i * 7919) % 1_000_003;
+                let integer = Histogram {
+                    schema: 3,
+                    zero_threshold: 1e-9,
+                    zero_count: i as u64,
+                    count: (i * 1000 + wide) as u64,
+                    sum,
+                    positive_spans: vec![
+                        Span { offset: -3, length: 3 },
+                        Span { offset: 4, length: 2 },
+                    ],
+                    negative_spans: vec![Span { offset: 1, length: 1 }],
+                    positive_buckets: vec![i, i % 5, wide, -wide, 1],
+                    negative_buckets: vec![i * 100_000],
+                    ..Histogram::default()
+                };
+                let h = match float {
+                    true => HistogramValue::Float(integer.to_float()),
+                    false => HistogramValue::Integer(integer),
+                };
+                all.push_histogram(i * 1000, h, 0);
+            }
+            let range = TimeRange::new(5_000, 280_000);
+            let (mut long, mut short) = (ChunkSamples::new(), SampleBuffer::new());
+            for chunk in encode(&all).unwrap() {
+                decode(chunk.encoding, &chunk.payload, range, &mut long).unwrap();
+                decode_samples(chunk.encoding, &chunk.payload, range, &mut short).unwrap();
+            }
+            assert_eq!(long.len(), 276);
+            assert_eq!(long.ts, short.ts);
+            for ((i, a), (j, b)) in long.histograms.into_iter().zip(&short.histograms) {
+                assert_eq!((i, format!("{:?}", a.into_float())), (*j, format!("{b:?}")));
+            }
+        }
+    }
 
     #[test]
     fn appends_floats_and_histograms() {

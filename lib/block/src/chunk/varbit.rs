@@ -19,8 +19,58 @@ fn prefixed(r: &mut BitReader<'_>) -> (u64, u32) {
 /// (three bits hold −3..=4).
 #[inline]
 pub(super) fn read_int(r: &mut BitReader<'_>) -> i64 {
+    let w = r.peek();
+    let ones = (!w).leading_zeros();
+    if ones <= SHORT {
+        let (v, used) = short(w, ones);
+        r.skip(used);
+        return v;
+    }
     let (v, width) = prefixed(r);
     sign_extend_high(v, width)
+}
+
+/// Two of [`read_int`], which mostly lie in one load.
+#[inline]
+pub(super) fn read_two_ints(r: &mut BitReader<'_>) -> (i64, i64) {
+    let w = r.peek();
+    let ones = (!w).leading_zeros();
+    // At most 24 bits, so at least 33 are left, and a short one takes 32.
+    if ones < SHORT {
+        let (first, used) = short(w, ones);
+        let w = w << used;
+        let ones = (!w).leading_zeros();
+        if ones <= SHORT {
+            let (second, more) = short(w, ones);
+            r.skip(used + more);
+            return (first, second);
+        }
+        r.skip(used);
+        return (first, read_int(r));
+    }
+    (read_int(r), read_int(r))
+}
+
+/// Up to so many ones stand before a number that is short enough to be had with its prefix.
+const SHORT: u32 = 6;
+
+/// [`WIDTHS`] of the short ones, a byte each: a shift is quicker than a table.
+const SHORT_WIDTHS: u64 = {
+    let (mut all, mut i) = (0, 0);
+    while i <= SHORT {
+        all |= (WIDTHS[i as usize] as u64) << (8 * i);
+        i += 1;
+    }
+    all
+};
+
+/// The number at the beginning of `w` behind `ones` ones, and the bits both take.
+#[inline(always)]
+fn short(w: u64, ones: u32) -> (i64, u32) {
+    let width = (SHORT_WIDTHS >> (8 * ones)) as u32 & 0xff;
+    let v = w << (ones + 1) >> 1 >> (63 - width);
+    let negative = v > (1 << width) >> 1;
+    (v.wrapping_sub(u64::from(negative) << width).cast_signed(), ones + 1 + width)
 }
 
 /// The unsigned sibling of [`read_int`].

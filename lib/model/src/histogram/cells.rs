@@ -81,6 +81,10 @@ impl Iterator for Cells<'_> {
         let comp = self.comp.get(position).copied().unwrap_or(0.0);
         Some(Cell { index, count, comp })
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.places.buckets - self.places.position))
+    }
 }
 
 /// The buckets of one side in descending order of index, as `(index, count)`.

@@ -71,7 +71,9 @@ fn is_compact(spans: &[Span], buckets: &[f64], empty_max: u32) -> bool {
 
 /// The populated cells, packed.
 pub(super) fn compact(cells: impl IntoIterator<Item = Cell>, empty_max: u32, kahan: bool) -> Side {
-    let mut out = SideBuilder::default().fill_gaps(empty_max);
+    let cells = cells.into_iter();
+    let most = cells.size_hint().1.unwrap_or(0);
+    let mut out = SideBuilder::with_capacity(most).fill_gaps(empty_max);
     for cell in cells {
         if cell.count != 0.0 || cell.comp != 0.0 {
             out.push(cell, kahan);

@@ -43,7 +43,7 @@ impl HistogramSum {
     /// partial sums travel. `None` while nothing has been added.
     #[must_use]
     pub fn into_parts(self) -> (FloatHistogram, Option<FloatHistogram>) {
-        let comp = self.comp.as_ref().map(|c| c.as_histogram(&self.total));
+        let comp = self.comp.map(|c| c.into_histogram(&self.total));
         (self.total, comp)
     }
 
@@ -224,12 +224,17 @@ impl Compensation {
 
     /// The low bits as a histogram of the same layout as `h`.
     fn as_histogram(&self, h: &FloatHistogram) -> FloatHistogram {
+        self.clone().into_histogram(h)
+    }
+
+    /// As [`as_histogram`](Self::as_histogram), in the memory there is.
+    fn into_histogram(self, h: &FloatHistogram) -> FloatHistogram {
         FloatHistogram {
             count: self.count,
             sum: self.sum,
             zero_count: self.zero_count,
-            positive_buckets: self.positive_buckets.clone(),
-            negative_buckets: self.negative_buckets.clone(),
+            positive_buckets: self.positive_buckets,
+            negative_buckets: self.negative_buckets,
             counter_reset_hint: h.counter_reset_hint,
             schema: h.schema,
             zero_threshold: h.zero_threshold,

@@ -312,8 +312,8 @@ fn alike(
 /// One side of a sum: spans, counts, and compensations where they are kept.
 type SideMut<'a> = (&'a mut Vec<super::Span>, &'a mut Vec<f64>, Option<&'a mut Vec<f64>>);
 
-/// Adds `theirs` to a side. In place when every one of their buckets exists already, which is what
-/// neighbouring samples of one series look like.
+/// Adds `theirs` to a side: in place up to the first of their buckets that is not there, which for
+/// neighbouring samples of one series is all of them.
 pub(super) fn add_cells(
     (spans, buckets, mut comp): SideMut<'_>,
     theirs: impl Iterator<Item = Cell> + Clone,
@@ -327,16 +327,24 @@ pub(super) fn add_cells(
     if let Some(comp) = &mut comp {
         comp.resize(buckets.len(), 0.0);
     }
-    if has_all(Places::new(spans, buckets.len()), theirs.clone()) {
-        let mut places = Places::new(spans, buckets.len());
-        for cell in theirs {
-            let Some((at, _)) = places.find(|(_, index)| *index == cell.index) else { return };
-            let Some(count) = buckets.get_mut(at) else { return };
-            match comp.as_mut().and_then(|c| c.get_mut(at)) {
-                Some(c) => (*count, *c) = add_counts((*count, *c), cell, sign),
-                None => *count += sign * cell.count,
-            }
+    let mut theirs = theirs.peekable();
+    let mut places = Places::new(spans, buckets.len());
+    while let Some(cell) = theirs.peek() {
+        let Some((at, _)) = places
+            .find(|(_, index)| *index >= cell.index)
+            .filter(|(_, index)| *index == cell.index)
+        else {
+            break;
+        };
+        let Some(count) = buckets.get_mut(at) else { break };
+        match comp.as_mut().and_then(|c| c.get_mut(at)) {
+            Some(c) => (*count, *c) = add_counts((*count, *c), *cell, sign),
+            None => *count += sign * cell.count,
         }
+        theirs.next();
+    }
+    // The rest has buckets that are not there yet.
+    if theirs.peek().is_none() {
         return;
     }
     let own = Cells::new(spans, buckets, comp.as_deref().map_or(&[][..], |c| c));
@@ -346,10 +354,6 @@ pub(super) fn add_cells(
     if let Some(comp) = comp {
         *comp = new_comp;
     }
-}
-
-fn has_all(mut places: Places<'_>, mut theirs: impl Iterator<Item = Cell>) -> bool {
-    theirs.all(|cell| places.any(|(_, index)| index == cell.index))
 }
 
 fn add_counts((count, comp): (f64, f64), cell: Cell, sign: f64) -> (f64, f64) {
