@@ -38,6 +38,10 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
+/// The certificate a client showed (DER), once it was verified: in each request's extensions.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate(pub Arc<[u8]>);
+
 /// Serves `router` until `end` is cancelled, then lets running requests finish (at most 20 s). The other
 /// side's address is in each request's extensions as [`std::net::SocketAddr`].
 pub async fn serve(
@@ -64,6 +68,11 @@ pub async fn serve(
                 Some(acceptor) => {
                     let shake = tokio::time::timeout(HEADER_TIMEOUT, acceptor.accept(connection));
                     if let Ok(Ok(stream)) = shake.await {
+                        let shown = stream.get_ref().1.peer_certificates();
+                        if let Some(certificate) = shown.and_then(|chain| chain.first()) {
+                            let certificate = ClientCertificate(Arc::from(certificate.as_ref()));
+                            router = router.layer(axum::Extension(certificate));
+                        }
                         serve_one(&builder, stream, router, &end).await;
                     }
                 }
