@@ -23,6 +23,7 @@ pub mod fanout;
 pub mod grpc;
 mod metrics;
 pub mod plan;
+pub mod ruler;
 pub mod series;
 pub mod times;
 

@@ -5,7 +5,7 @@
 //! a time, by an [`Evaluator`] ([`local`]: in this process; [`mod@http`]: a query process elsewhere), turning
 //! samples into alerts with [`template`] and `expand`; [`alert`] is what becomes of alerts. [`schedule`] says
 //! when, [`manager`] runs all groups and loads files anew, [`state`] keeps alerts over restarts, [`notify`]
-//! tells Alertmanagers, [`head`] holds the series that rules gave, [`serve`], [`wire`] and [`page`] show all of
+//! tells Alertmanagers, [`head`] holds the series that rules gave and [`blocks`] puts them on disk and into the bucket, [`serve`], [`wire`] and [`page`] show all of
 //! it, and [`service`] puts the parts together. [`unit`] runs promtool's unit tests of rules over the same
 //! parts with simulated time.
 //!
@@ -17,6 +17,7 @@
 //! same result.
 
 pub mod alert;
+pub mod blocks;
 pub mod depend;
 mod evaluate;
 mod expand;

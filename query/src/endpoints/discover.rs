@@ -85,7 +85,13 @@ impl Source {
     }
 }
 
-async fn resolve(name: &str) -> Result<BTreeSet<String>, String> {
+/// The targets in the files that `pattern` names, in Prometheus's `file_sd` form.
+pub(crate) fn file_targets(pattern: &std::path::Path) -> Result<BTreeSet<String>, String> {
+    file::addresses(pattern)
+}
+
+/// The addresses behind `dns+host:port` or `dnssrv+name`.
+pub(crate) async fn resolve(name: &str) -> Result<BTreeSet<String>, String> {
     if let Some(host) = name.strip_prefix("dns+") {
         let found = tokio::net::lookup_host(host).await.map_err(|e| format!("{host}: {e}"))?;
         return Ok(found.map(|a| a.to_string()).collect());

@@ -23,6 +23,8 @@ pub const RESOLVED_RETENTION_MS: i64 = 15 * 60 * 1000;
 pub const ALERTS: &str = "ALERTS";
 /// The metric whose values are the times alerts became active.
 pub const ALERTS_FOR_STATE: &str = "ALERTS_FOR_STATE";
+/// The metric whose series are the streams that answers lacked, with their labels; 1 while they do.
+pub const CLUSTER_MISSING: &str = "periplus_cluster_missing";
 /// The annotation that names the streams an answer lacked.
 pub const MISSING_ANNOTATION: &str = "missing_clusters";
 

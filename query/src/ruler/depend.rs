@@ -1,9 +1,9 @@
 //! Which rules of a group may be evaluated at once: those of which none uses what another gives.
 
-use periplus_model::{METRIC_NAME, Matcher};
+use periplus_model::{METRIC_NAME, MatchOp, Matcher};
 use periplus_promql::parse::ast::{Expr, LabelMatcher};
 
-use super::alert::{ALERTS, ALERTS_FOR_STATE};
+use super::alert::{ALERTS, ALERTS_FOR_STATE, CLUSTER_MISSING};
 use super::rule::Rule;
 
 /// The order of evaluation: batches of places in the list of rules; rules of a batch are
@@ -64,6 +64,21 @@ fn name_matcher(matchers: &[LabelMatcher]) -> Option<Matcher> {
 
 fn matcher(m: &LabelMatcher) -> Option<Matcher> {
     m.compile().ok()
+}
+
+/// Whether an expression looks only at series that rulers themselves give of the fleet's state: then an
+/// answer lacks nothing because a cluster is missing.
+#[must_use]
+pub fn looks_at_rulers_only(e: &Expr) -> bool {
+    let mut selectors = Vec::new();
+    collect(e, &mut selectors);
+    let own = |m: &LabelMatcher| {
+        let names = [ALERTS, ALERTS_FOR_STATE, CLUSTER_MISSING];
+        m.name == METRIC_NAME
+            && m.op == MatchOp::Equal
+            && names.iter().any(|n| n.as_bytes() == m.value)
+    };
+    !selectors.is_empty() && selectors.iter().all(|s| s.iter().any(own))
 }
 
 /// The matchers of every selector of an expression.

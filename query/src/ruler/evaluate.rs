@@ -87,9 +87,6 @@ pub type Point = (Labels, i64, SampleValue);
 pub trait Sink: Send + Sync {
     /// Appends samples; says for each in turn whether it was stored.
     fn append(&self, points: &[Point]) -> Vec<Result<(), Refused>>;
-
-    /// The last value of a series at or after a time, for restoring; `None` where there is none.
-    fn last(&self, labels: &Labels, from_ms: i64) -> Option<(i64, f64)>;
 }
 
 /// Is told of alerts.

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use periplus_model::{Labels, METRIC_NAME, stale_nan};
 use tokio::sync::Semaphore;
 
-use super::alert::{Alerts, Candidate, Turn};
-use super::depend::batches;
+use super::alert::{Alerts, CLUSTER_MISSING, Candidate, Turn};
+use super::depend::{batches, looks_at_rulers_only};
 use super::evaluate::{Answer, Evaluator, Notify, Point, Refused, SampleValue, Sink};
 use super::expand::{Expansion, expand};
 use super::rule::{Group, Rule, Strategy};
@@ -103,6 +103,8 @@ pub struct GroupState {
     pub last_ts: Option<i64>,
     /// Samples the last evaluation gave.
     pub samples: usize,
+    /// The series of streams that the last evaluation's answers lacked.
+    pub missing: BTreeSet<Labels>,
 }
 
 /// A group at work. Evaluations of one group never overlap.
@@ -209,6 +211,7 @@ impl Running {
             }
         }
         self.end_stale(ts, env);
+        self.note_missing(ts, env);
         let mut state = self.state.lock();
         state.took = begun.elapsed();
         state.last_ts = Some(ts);
@@ -228,9 +231,16 @@ impl Running {
     /// Asks what a rule wants to know and makes of the answer what it gives.
     async fn ask(&self, i: usize, ts: i64, env: &Env) -> Result<(Given, Answer), String> {
         let Some(rule) = self.group.rules.get(i) else { return Err("no such rule".to_owned()) };
-        let strategy = self.group.strategy.unwrap_or(env.strategy);
+        let of_rulers = looks_at_rulers_only(&rule.expr);
+        let strategy = match of_rulers {
+            true => Strategy::Warn,
+            false => self.group.strategy.unwrap_or(env.strategy),
+        };
         let at = ts - self.query_offset_ms(env);
         let mut answer = env.evaluator.instant(&rule.query, &rule.expr, at, strategy).await?;
+        if of_rulers {
+            answer.missing.clear();
+        }
         let samples = std::mem::take(&mut answer.samples);
         if rule.alerting.is_none() {
             let histogram = |s: &super::Sample| matches!(s.value, SampleValue::Histogram(_));
@@ -293,6 +303,24 @@ impl Running {
         let samples = points.len();
         store(state, &points, ts - query_offset_ms, &answer.missing, env);
         Ok((samples, !answer.missing.is_empty()))
+    }
+
+    /// Stores which streams answers lacked, so that rules can be about it.
+    fn note_missing(&self, ts: i64, env: &Env) {
+        let mut state = self.state.lock();
+        let all = state.rules.iter().flat_map(|r| &r.missing).filter(|l| !l.is_empty());
+        let now: BTreeSet<Labels> =
+            all.map(|l| l.to_builder().set(METRIC_NAME, CLUSTER_MISSING).build()).collect();
+        let t = ts - self.query_offset_ms(env);
+        let mut points: Vec<Point> =
+            now.iter().map(|l| (l.clone(), t, SampleValue::Float(1.0))).collect();
+        points.extend(state.missing.difference(&now).map(|l| ended(l.clone(), t)));
+        state.missing = now;
+        drop(state);
+        if !points.is_empty() {
+            // Groups that find the same missing at the same time agree; of others the first counts.
+            env.sink.append(&points);
+        }
     }
 
     /// Ends the series of rules that are gone.

@@ -218,11 +218,10 @@ impl Manager {
             }
         }
         // Evaluations under way end first, so that what they did is kept.
-        for entry in std::mem::take(&mut *self.0.groups.lock()).into_values() {
-            let _ended = entry.task.await;
-            let stop = CancellationToken::new();
-            let (running, task) = (entry.running, tokio::spawn(async {}));
-            self.0.groups.lock().insert(running.group.key(), Entry { running, stop, task });
+        let entries = std::mem::take(&mut *self.0.groups.lock());
+        for (key, mut entry) in entries {
+            let _ended = std::mem::replace(&mut entry.task, tokio::spawn(async {})).await;
+            self.0.groups.lock().insert(key, entry);
         }
         self.save_blocking().await;
     }

@@ -127,7 +127,7 @@ impl Metrics {
         for family in
             [&self.evaluations, &self.failures, &self.partial, &self.iterations, &self.missed]
         {
-            family.get_or_create(&labels);
+            drop(family.get_or_create(&labels));
         }
         GroupMetrics { all: self.clone(), labels }
     }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use periplus_bucket::{Bucket, Location, OpenOptions};
 use periplus_daemon::admin::Admin;
 use periplus_daemon::drain::Drain;
 use periplus_model::Labels;
 use tokio::sync::Semaphore;
 
+use super::blocks::{Blocks, BlocksError};
 use super::evaluate::Evaluator;
 use super::file::{FileDefaults, RuleError};
 use super::group::Env;
@@ -30,6 +32,9 @@ pub enum RulerError {
     /// Alertmanagers can't be told.
     #[error(transparent)]
     Notify(#[from] NotifyError),
+    /// Blocks can't be kept.
+    #[error(transparent)]
+    Blocks(#[from] BlocksError),
     /// A setting makes no sense.
     #[error("{0}")]
     Setting(String),
@@ -108,6 +113,9 @@ pub struct RulesConfig {
     /// Series that rules may have in memory
     #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     pub max_recorded_series: usize,
+    /// Bucket for blocks of what rules give: <s3://BUCKET/PREFIX>, gs://, az://, file:///DIR; needs --data
+    #[arg(long, value_name = "URL")]
+    pub rule_bucket: Option<String>,
     /// How long samples of rules are kept in memory
     #[arg(long, default_value = "26h", value_parser = duration, value_name = "DURATION")]
     pub rule_retention: Duration,
@@ -179,6 +187,18 @@ pub async fn start(
     };
     let notifier = Notifier::start(notify, metrics.clone(), drain);
     let head = Arc::new(Head::new(config.max_recorded_series, metrics.head_series.clone()));
+    if let Some(dir) = &data {
+        let keep = ms(config.rule_retention);
+        let (head, external, bucket) = (Arc::clone(&head), external.clone(), bucket(config)?);
+        let dir = dir.clone();
+        let opened =
+            tokio::task::spawn_blocking(move || Blocks::open(&dir, head, external, bucket, keep));
+        let blocks = opened.await.map_err(|e| RulerError::Setting(e.to_string()))??;
+        drain.spawn("rules: blocks", blocks.run(drain.token()));
+    } else if config.rule_bucket.is_some() {
+        let text = "--rule-bucket: name a directory with --data, where blocks are written first";
+        return Err(RulerError::Setting(text.to_owned()));
+    }
     let strategy = Strategy::from(config.partial_response);
     let env = Env {
         evaluator,
@@ -220,6 +240,12 @@ pub async fn start(
         tells_rules,
     };
     Ok(Ruler { manager, notifier, head, services })
+}
+
+fn bucket(config: &RulesConfig) -> Result<Option<Bucket>, RulerError> {
+    let Some(url) = &config.rule_bucket else { return Ok(None) };
+    let open = |url: &str| Bucket::open(&Location::parse(url)?, &OpenOptions::default());
+    open(url).map(Some).map_err(|e| RulerError::Setting(format!("--rule-bucket: {e}")))
 }
 
 fn alerting(config: &RulesConfig) -> Result<AlertingConfig, NotifyError> {

@@ -48,10 +48,6 @@ impl Sink for Stage {
         self.stored.lock().extend_from_slice(points);
         vec![Ok(()); points.len()]
     }
-
-    fn last(&self, _: &Labels, _: i64) -> Option<(i64, f64)> {
-        None
-    }
 }
 
 impl Notify for Stage {

@@ -25,10 +25,9 @@ pub struct Relabel {
     pub action: Action,
 }
 
-/// What a step does.
+/// What a step does, named as Prometheus names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "named as Prometheus documents them")]
 pub enum Action {
     #[default]
     Replace,

@@ -52,7 +52,6 @@ enum Stop {
 enum Step {
     Node(Node),
     Stop(Stop),
-    Nothing,
 }
 
 type Parsed<T> = Result<T, String>;
@@ -146,7 +145,6 @@ impl Parser<'_> {
             }
             match self.text_or_action()? {
                 Step::Node(n) => list.nodes.push(n),
-                Step::Nothing => {}
                 Step::Stop(Stop::End) => return self.fail("unexpected {{end}}"),
                 Step::Stop(Stop::Else) => return self.fail("unexpected {{else}}"),
             }
@@ -189,7 +187,6 @@ impl Parser<'_> {
         while self.peek_solid().kind != Kind::Eof {
             match self.text_or_action()? {
                 Step::Node(n) => list.nodes.push(n),
-                Step::Nothing => {}
                 Step::Stop(stop) => {
                     self.depth -= 1;
                     return Ok((list, stop));

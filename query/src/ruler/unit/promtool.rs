@@ -8,7 +8,7 @@ use std::process::Command;
 use super::observe;
 
 /// Scenarios, each with a few rules looked at in each of [`MINUTES`].
-const SCENARIOS: u64 = 120;
+const SCENARIOS: u64 = 60;
 const MINUTES: u64 = 25;
 
 /// Templates both versions have to expand alike.

@@ -98,10 +98,6 @@ impl Sink for Bench {
         };
         points.iter().map(append).collect()
     }
-
-    fn last(&self, _: &Labels, _: i64) -> Option<(i64, f64)> {
-        None
-    }
 }
 
 /// An input series and how much of it has arrived.
