@@ -7,7 +7,7 @@
 
 CARGO ?= cargo
 TOOLS := $(CURDIR)/target/tools
-export PATH := $(PATH):$(TOOLS)/bin:$(TOOLS)/venv/bin:$(TOOLS)/prometheus/usr/bin
+export PATH := $(PATH):$(TOOLS)/bin:$(TOOLS)/venv/bin:$(TOOLS)/prometheus/usr/bin:$(TOOLS)/alertmanager/usr/bin
 
 .PHONY: demo test bench lint
 
