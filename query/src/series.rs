@@ -27,7 +27,7 @@ use tracing::Instrument;
 use crate::fanout::Question;
 use crate::plan::{EndpointId, PartSet, parts_matching};
 use chunks::{ChunkSeries, Replicas};
-use lane::{Lane, Received};
+use lane::{Lane, Lost, Received};
 
 /// Series in one block.
 const BLOCK_SERIES: usize = 256;
@@ -148,7 +148,7 @@ fn groups(q: &Question, parts: &PartSet, range: TimeRange) -> Vec<Group> {
 
 impl Group {
     async fn run(self, q: &Arc<Question>, request: &SelectRequest, to: &mpsc::Sender<Block>) {
-        let mut failed: BTreeMap<EndpointId, String> = BTreeMap::new();
+        let mut failed: BTreeMap<EndpointId, Lost> = BTreeMap::new();
         let mut lanes: Vec<(EndpointId, Lane)> = Vec::new();
         let opened = self.endpoints.iter().map(|e| Lane::open(q, *e, request));
         for (e, lane) in self.endpoints.iter().zip(futures::future::join_all(opened).await) {
@@ -159,8 +159,10 @@ impl Group {
         }
         let finished = self.merge(q, request, &mut lanes, &mut failed, to).await;
         if finished.is_ok() {
-            self.account(q, request.range, &failed);
-            if q.strict && q.notes.is_partial() {
+            let limit = self.account(q, request.range, &failed);
+            if let Some(text) = limit {
+                let _ = to.send(Err(SourceError::Limit(text))).await;
+            } else if q.strict && q.notes.is_partial() {
                 let text = crate::fanout::fragment::strict_error(q).message;
                 let _ = to.send(Err(SourceError::Unavailable(text))).await;
             }
@@ -174,7 +176,7 @@ impl Group {
         q: &Question,
         request: &SelectRequest,
         lanes: &mut [(EndpointId, Lane)],
-        failed: &mut BTreeMap<EndpointId, String>,
+        failed: &mut BTreeMap<EndpointId, Lost>,
         to: &mpsc::Sender<Block>,
     ) -> Result<(), ()> {
         let (mut block, mut bytes) = (Vec::new(), 0);
@@ -236,10 +238,17 @@ impl Group {
         })
     }
 
-    /// Names the parts for which nobody answered to the end.
-    fn account(&self, q: &Question, range: TimeRange, failed: &BTreeMap<EndpointId, String>) {
+    /// Names the parts for which nobody answered to the end. Gives the limit of the endpoint, where one
+    /// is the reason.
+    fn account(
+        &self,
+        q: &Question,
+        range: TimeRange,
+        failed: &BTreeMap<EndpointId, Lost>,
+    ) -> Option<String> {
+        let mut limit = None;
         if failed.is_empty() {
-            return;
+            return limit;
         }
         for part in &self.parts {
             let Some(p) = q.fleet.parts.get(*part) else { continue };
@@ -253,16 +262,20 @@ impl Group {
                 .iter()
                 .find_map(|c| failed.get(&c.endpoint).map(|why| (c.endpoint, why)));
             if let Some((e, why)) = lost {
-                q.notes.missing(q.snapshot.missing_now(&q.fleet, *part, e, why));
+                q.notes.missing(q.snapshot.missing_now(&q.fleet, *part, e, &why.reason));
+                if why.is_limit {
+                    limit = Some(why.reason.clone());
+                }
             }
         }
+        limit
     }
 }
 
 async fn advance(
     e: EndpointId,
     lane: &mut Lane,
-    failed: &mut BTreeMap<EndpointId, String>,
+    failed: &mut BTreeMap<EndpointId, Lost>,
 ) -> Option<Received> {
     match lane.next().await {
         Ok(next) => next,

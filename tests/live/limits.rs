@@ -1,6 +1,6 @@
 //! A question that would touch everything: refused or answered, with memory flat.
 
-use super::ask::{When, ask, client};
+use super::ask::{When, ask, ask_with, client};
 use super::fleet::now_s;
 use super::place::Place;
 use super::product::{Query, Sidecar};
@@ -47,4 +47,19 @@ async fn a_question_that_touches_everything_is_refused_with_memory_flat() {
     );
     assert!(query.process.peak_kib() < QUERY_KIB, "{}", query.process.peak_kib());
     assert!(sidecar.process.peak_kib() < SIDECAR_KIB, "{}", sidecar.process.peak_kib());
+
+    // A sidecar's own limit refuses the question; the cluster is not missing.
+    let few = ["--series-max", "100"];
+    let place = Place::loopback();
+    let strict = Sidecar::start("strict", &p.url, &few, &place, dir.path()).await;
+    let above = Query::start("above", &[&strict.grpc], &[], dir.path()).await;
+    let everything = "{__name__=~\".+\"}";
+    for pushdown in ["true", "false"] {
+        let more = [("pushdown", pushdown)];
+        let answer = ask_with(&client(), &above.url, everything, when, &more).await;
+        let answer = answer.expect("an answer");
+        let error = answer.body["error"].as_str().unwrap_or_default();
+        assert_eq!(answer.status, 422, "pushdown={pushdown}: {:.500}", answer.body.to_string());
+        assert!(error.contains("100"), "the limit is not named: {error}");
+    }
 }

@@ -25,7 +25,7 @@ use crate::series::{LabelQuery, label_names, label_values, pass_on};
 type Frames = std::pin::Pin<Box<dyn Stream<Item = Result<SeriesResponse, Status>> + Send>>;
 
 impl Services {
-    fn begin(
+    pub(super) fn begin(
         &self,
         replica_labels: &[String],
         strict: bool,
@@ -62,7 +62,7 @@ fn cut(mut all: Vec<String>, limit: i64) -> Vec<String> {
 }
 
 /// Warnings of an answer, those about missing streams included.
-fn warnings(asked: &Asked) -> Vec<String> {
+pub(super) fn warnings(asked: &Asked) -> Vec<String> {
     let collected = asked.question.notes.collected();
     let (mut all, infos) = collected.annotations.to_strings("", 0);
     all.extend(infos);
@@ -89,7 +89,7 @@ impl Store for Services {
             let question = asked.question.clone();
             let work = async {
                 let give = give;
-                pass_on(&question, &select, r.skip_chunks, &give).await;
+                pass_on(&question, &select, r.skip_chunks, &give).await
             };
             let forward = async {
                 let mut sent = 0usize;
@@ -103,7 +103,10 @@ impl Store for Services {
                     sent += 1;
                 }
             };
-            tokio::join!(work, forward);
+            if let (Some(text), ()) = tokio::join!(work, forward) {
+                let _ = to.send(Err(Status::resource_exhausted(text))).await;
+                return;
+            }
             if question.strict && question.notes.is_partial() {
                 let _ = to.send(Err(status(strict_error(&question)))).await;
                 return;

@@ -236,7 +236,7 @@ pub async fn series_labels(q: &Arc<Question>, ask: &LabelQuery) -> Result<Vec<La
                     },
                 };
                 if let Some(why) = why {
-                    note_lost(&q, endpoint, &parts, &why);
+                    note_lost(&q, endpoint, &parts, &why.reason);
                 }
                 (out, bytes)
             });

@@ -24,6 +24,30 @@ pub(super) struct Received {
     pub(super) chunks: Vec<EncodedChunk>,
 }
 
+/// Why an endpoint's series are not whole.
+#[derive(Clone, Debug)]
+pub(super) struct Lost {
+    /// In words.
+    pub(super) reason: String,
+    /// Whether the question asks for more than the endpoint may give: then it is not the endpoint that is
+    /// missing, but the question that is to be refused.
+    pub(super) is_limit: bool,
+}
+
+impl Lost {
+    fn broken(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), is_limit: false }
+    }
+
+    /// What a status means, with what was going on in front.
+    fn of(doing: &str, status: &tonic::Status) -> Self {
+        match status.code() {
+            Code::ResourceExhausted => Self { reason: status.message().to_owned(), is_limit: true },
+            _ => Self::broken(format!("{doing}{}", explain(status))),
+        }
+    }
+}
+
 /// An open answer.
 pub(super) struct Lane {
     frames: Streaming<SeriesResponse>,
@@ -71,12 +95,12 @@ impl Lane {
     /// Sends the request, again if the connection fails, and waits for the answer to begin.
     ///
     /// # Errors
-    /// Why the endpoint can't be used, in words.
+    /// Why the endpoint can't be used.
     pub(super) async fn open(
         q: &Question,
         endpoint: EndpointId,
         request: &SelectRequest,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Lost> {
         Self::open_with(q, endpoint, series_request(q, request, false)).await
     }
 
@@ -88,13 +112,13 @@ impl Lane {
         q: &Question,
         endpoint: EndpointId,
         message: SeriesRequest,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Lost> {
         let target = q.snapshot.endpoints.get(endpoint);
         let Some((target, channel)) = target.and_then(|e| Some((e, e.channel.as_ref()?))) else {
-            return Err("it is no longer among the endpoints".to_owned());
+            return Err(Lost::broken("it is no longer among the endpoints"));
         };
         let Ok(_place) = q.places.acquire().await else {
-            return Err("the query layer is shutting down".to_owned());
+            return Err(Lost::broken("the query layer is shutting down"));
         };
         let patience = q.endpoint_timeout();
         let mut attempt = 1;
@@ -120,13 +144,16 @@ impl Lane {
                 Ok(Err(e)) => e,
                 Err(_) => {
                     q.registry.suspect(&target.address);
-                    return Err(format!("did not answer within {patience:.1?}"));
+                    return Err(Lost::broken(format!("did not answer within {patience:.1?}")));
                 }
             };
             let passing = matches!(error.code(), Code::Unavailable | Code::Unknown);
             if !passing || attempt >= q.config.attempts {
-                q.registry.suspect(&target.address);
-                return Err(explain(&error));
+                let lost = Lost::of("", &error);
+                if !lost.is_limit {
+                    q.registry.suspect(&target.address);
+                }
+                return Err(lost);
             }
             attempt += 1;
             tokio::time::sleep(Duration::from_millis(rand::random_range(5..50))).await;
@@ -139,7 +166,7 @@ impl Lane {
     }
 
     /// The next series, whole: what comes in several messages is put together.
-    pub(super) async fn next(&mut self) -> Result<Option<Received>, String> {
+    pub(super) async fn next(&mut self) -> Result<Option<Received>, Lost> {
         loop {
             let Some(series) = self.next_message().await? else {
                 let last = self.pending.take();
@@ -163,15 +190,18 @@ impl Lane {
     }
 
     /// Replicas can only be merged when both send in order.
-    fn in_order(&mut self, labels: &Labels) -> Result<(), String> {
+    fn in_order(&mut self, labels: &Labels) -> Result<(), Lost> {
         if self.sorted && self.last.as_ref().is_some_and(|last| last >= labels) {
-            return Err(format!("sent series out of order: {labels:?} after {:?}", self.last));
+            let last = &self.last;
+            return Err(Lost::broken(format!(
+                "sent series out of order: {labels:?} after {last:?}"
+            )));
         }
         self.last = Some(labels.clone());
         Ok(())
     }
 
-    async fn next_message(&mut self) -> Result<Option<thanos::Series>, String> {
+    async fn next_message(&mut self) -> Result<Option<thanos::Series>, Lost> {
         loop {
             if let Some(s) = self.waiting.pop_front() {
                 return Ok(Some(s));
@@ -180,9 +210,10 @@ impl Lane {
             let frame = match frame {
                 Ok(Ok(Some(frame))) => frame,
                 Ok(Ok(None)) => return Ok(None),
-                Ok(Err(e)) => return Err(format!("broke off: {}", explain(&e))),
+                Ok(Err(e)) => return Err(Lost::of("broke off: ", &e)),
                 Err(_) => {
-                    return Err(format!("stalled for {:.1?} in its answer", self.patience));
+                    let patience = self.patience;
+                    return Err(Lost::broken(format!("stalled for {patience:.1?} in its answer")));
                 }
             };
             match frame.result {
@@ -197,9 +228,9 @@ impl Lane {
     }
 }
 
-fn receive(s: thanos::Series) -> Result<Received, String> {
-    let labels =
-        labels_from_thanos(&s.labels, &WireLimits::default()).map_err(|e| e.to_string())?;
+fn receive(s: thanos::Series) -> Result<Received, Lost> {
+    let labels = labels_from_thanos(&s.labels, &WireLimits::default())
+        .map_err(|e| Lost::broken(e.to_string()))?;
     let chunks = s
         .chunks
         .into_iter()

@@ -11,24 +11,25 @@ use periplus_proto::thanos::{self, AggrChunk, Series, SeriesRequest};
 use tokio::sync::mpsc;
 
 use super::groups;
-use super::lane::{Lane, Received, series_request};
+use super::lane::{Lane, Lost, Received, series_request};
 use crate::fanout::Question;
 use crate::plan::{EndpointId, parts_matching};
 
 /// Sends every series that matches, once, in order of labels, with the chunks of all replicas. Nothing is
-/// decoded. Ends when the receiver is gone. Who is missing is noted in the question.
+/// decoded. Ends when the receiver is gone. Who is missing is noted in the question;
+/// gives the limit of an endpoint's where one was reached.
 pub async fn pass_on(
     q: &Arc<Question>,
     request: &SelectRequest,
     skip_chunks: bool,
     to: &mpsc::Sender<Series>,
-) {
+) -> Option<String> {
     let message = SeriesRequest { ..series_request(q, request, skip_chunks) };
     let parts = parts_matching(&q.fleet, &request.matchers);
     let groups = groups(q, &parts, request.range);
     let endpoints: Vec<EndpointId> =
         groups.iter().flat_map(|g| g.endpoints.iter().copied()).collect();
-    let mut failed: BTreeMap<EndpointId, String> = BTreeMap::new();
+    let mut failed: BTreeMap<EndpointId, Lost> = BTreeMap::new();
     let mut lanes: Vec<(EndpointId, Lane)> = Vec::new();
     let opened = endpoints.iter().map(|e| Lane::open_with(q, *e, message.clone()));
     for (e, lane) in endpoints.iter().zip(futures::future::join_all(opened).await) {
@@ -41,12 +42,14 @@ pub async fn pass_on(
         }
     }
     merge(&mut lanes, &mut failed, to).await;
-    groups.iter().for_each(|g| g.account(q, request.range, &failed));
+    let limits: Vec<Option<String>> =
+        groups.iter().map(|g| g.account(q, request.range, &failed)).collect();
+    limits.into_iter().flatten().next()
 }
 
 async fn merge(
     lanes: &mut [(EndpointId, Lane)],
-    failed: &mut BTreeMap<EndpointId, String>,
+    failed: &mut BTreeMap<EndpointId, Lost>,
     to: &mpsc::Sender<Series>,
 ) {
     let mut heads: Vec<Option<Received>> = Vec::with_capacity(lanes.len());
@@ -88,7 +91,7 @@ async fn advance(
     i: usize,
     heads: &mut [Option<Received>],
     order: &mut BinaryHeap<Reverse<(Labels, usize)>>,
-    failed: &mut BTreeMap<EndpointId, String>,
+    failed: &mut BTreeMap<EndpointId, Lost>,
 ) {
     let Some((e, lane)) = lanes.get_mut(i) else { return };
     match lane.next().await {

@@ -154,7 +154,8 @@ impl Watch {
         };
         let healthy = problem.is_none();
         let before = self.current();
-        if before.problem.is_none() && !healthy {
+        // Each reason once, the first one too: who waits for a Prometheus says what for.
+        if !healthy && before.problem != problem {
             tracing::warn!(prometheus = %self.client.address(), problem, "Prometheus is not well");
         } else if before.problem.is_some() && healthy {
             tracing::info!(prometheus = %self.client.address(), version = %before.version,
