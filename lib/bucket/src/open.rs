@@ -123,7 +123,11 @@ fn s3_builder(s3: &S3, client: ClientOptions, options: &OpenOptions) -> AmazonS3
         .with_client_options(client)
         .with_retry(retries(options))
         // Some stores don't know tags, and nothing here uses them.
-        .with_disable_tagging(true);
+        .with_disable_tagging(true)
+        // TLS protects bodies on their way, and where there is none their reader could be anyone anyway;
+        // whether all arrived is verified afterwards. A signature over each body would be one more hash
+        // of every byte, here and in the store.
+        .with_unsigned_payload(true);
     if let Some(region) = &s3.region {
         builder = builder.with_region(region);
     }
@@ -137,8 +141,7 @@ fn s3_builder(s3: &S3, client: ClientOptions, options: &OpenOptions) -> AmazonS3
         builder = builder
             .with_endpoint(&address)
             .with_allow_http(endpoint.starts_with("http://"))
-            .with_virtual_hosted_style_request(!is_path_style)
-            .with_unsigned_payload(endpoint.starts_with("https://"));
+            .with_virtual_hosted_style_request(!is_path_style);
     } else {
         builder = builder.with_virtual_hosted_style_request(!s3.path_style.unwrap_or(false));
     }
