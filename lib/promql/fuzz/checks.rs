@@ -14,7 +14,7 @@ use periplus_promql::source::{SelectRequest, SeriesEntry, SeriesStream, Source, 
 use periplus_promql::value::{StepGrid, StepMatrix, Value};
 
 /// Any text: no panic; what is accepted prints as something that is accepted and prints the same.
-pub fn text(data: &[u8]) {
+pub(crate) fn text(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         let _ = re2::check(data);
         return;
@@ -41,7 +41,7 @@ pub fn text(data: &[u8]) {
 }
 
 /// Any text as a test script: no panic, and errors name a line.
-pub fn script(data: &[u8]) {
+pub(crate) fn script(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     if let Err(e) = script::parse(&text) {
         assert!(!e.to_string().is_empty());
@@ -50,7 +50,7 @@ pub fn script(data: &[u8]) {
 
 /// Any query, evaluated at an instant and over a range: a result of the right shape or an error, all
 /// memory given back, within limits that a small query never meets.
-pub fn query(data: &[u8]) {
+pub(crate) fn query(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(expr) = parse(text) else { return };
     let grid = StepGrid { start_ms: 400_000, end_ms: 1_300_000, step_ms: 45_000 };

@@ -40,6 +40,7 @@ pub(crate) mod stats;
 pub(crate) mod topk;
 mod window;
 
+use pipeline::Stage;
 use row::{Frame, Row, Val};
 use stats::Counts;
 
@@ -212,6 +213,24 @@ impl<'a> Exec<'a> {
         };
         if let Some(slot) = self.reports.get_mut(id) {
             *slot = Some(report);
+        }
+    }
+
+    /// What the nodes of a pipeline did, given from its end to its selector, as their stages are not.
+    fn report_stages(&mut self, chain: &[NodeId], stages: &[Stage], samples: u64) {
+        for (i, (id, stage)) in chain.iter().rev().zip(stages).enumerate() {
+            let report = OperatorReport {
+                series: stage.series,
+                points: stage.points,
+                samples: if i == 0 { samples } else { 0 },
+                bytes: stage.bytes,
+                time: stage.time,
+                pipelined: true,
+                ..OperatorReport::default()
+            };
+            if let Some(slot) = self.reports.get_mut(*id) {
+                *slot = Some(report);
+            }
         }
     }
 

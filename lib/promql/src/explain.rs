@@ -83,10 +83,12 @@ pub struct OperatorReport {
     pub points: u64,
     /// Samples it looked at.
     pub samples: u64,
-    /// Bytes its result holds.
+    /// Bytes its result holds, or held as it was passed on in a pipeline, series by series.
     pub bytes: u64,
-    /// Time spent in it, operators below included.
+    /// Time spent in it, operators below included. In a pipeline: of all workers together.
     pub time: Duration,
+    /// Whether it ran as part of the pipeline of an operator above it.
+    pub pipelined: bool,
 }
 
 /// What each operator of a query did, parents before children.
@@ -138,8 +140,7 @@ fn walk(plan: &Plan) -> Vec<(usize, usize, String)> {
     out
 }
 
-/// The reports of a plan's nodes in the order of the printed plan. Nodes that ran as part of a
-/// pipeline have no figures of their own.
+/// The reports of a plan's nodes in the order of the printed plan.
 pub(crate) fn arrange(plan: &Plan, reports: Vec<Option<OperatorReport>>) -> Vec<OperatorReport> {
     if reports.iter().all(Option::is_none) {
         return Vec::new();
@@ -148,9 +149,10 @@ pub(crate) fn arrange(plan: &Plan, reports: Vec<Option<OperatorReport>>) -> Vec<
         .into_iter()
         .map(|(id, depth, operator)| {
             let report = reports.get(id).cloned().flatten();
-            let operator = match report {
-                Some(_) => operator,
-                None => format!("{operator} (in the pipeline above)"),
+            let operator = match &report {
+                Some(r) if !r.pipelined => operator,
+                Some(_) => format!("{operator} (in the pipeline above)"),
+                None => format!("{operator} (not needed)"),
             };
             OperatorReport { operator, depth, ..report.unwrap_or_default() }
         })

@@ -50,6 +50,9 @@ pub(crate) struct Win<'a> {
     pub(crate) args: [f64; 2],
     pub(crate) anchored: bool,
     pub(crate) smoothed: bool,
+    /// Whether it is known that every histogram but the first goes on from the one before it: no
+    /// reset, no gauge, the same schema.
+    pub(crate) calm: bool,
 }
 
 impl Win<'_> {

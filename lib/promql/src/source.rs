@@ -103,17 +103,7 @@ pub enum SourceError {
 /// A series whose samples are already decoded.
 impl EncodedSeries for SampleBuffer {
     fn decode(&self, range: TimeRange, out: &mut SampleBuffer) -> Result<(), SourceError> {
-        let lo = self.ts.partition_point(|t| *t < range.min_t);
-        let hi = self.ts.partition_point(|t| *t <= range.max_t);
-        for i in lo..hi.max(lo) {
-            match self.histogram_at(i) {
-                Some(h) => out.push_histogram(self.ts[i], Arc::clone(h)),
-                None => out.push(self.ts[i], self.values[i]),
-            }
-            if let Some(st) = self.start_ts.get(i).filter(|st| **st != 0) {
-                out.set_last_start(*st);
-            }
-        }
+        out.extend_range(self, range);
         Ok(())
     }
 

@@ -3,6 +3,8 @@
 //!
 //! `FUZZ_SECONDS=600 FUZZ_SEED=7 cargo test -p periplus-promql --test fuzz` looks for longer.
 
+#![expect(clippy::print_stderr, reason = "a test says what it finds")]
+
 #[path = "../fuzz/checks.rs"]
 mod checks;
 

@@ -117,7 +117,8 @@ impl Exec<'_> {
             k_at,
         };
         if self.fused.get(a.child) == Some(&true)
-            && let Some(chain) = fuse::chain(self.plan, &self.plan_uses, a.child)
+            && let Some(chain) =
+                fuse::chain(self.plan, &self.plan_uses, a.child, self.spec.delayed_name_removal)
         {
             return match self.pipe(&chain, Some(&job))? {
                 Piped::Partial(p) => Ok(Some(p)),

@@ -6,7 +6,26 @@ use crate::parse::ast::AggregateOp;
 use crate::plan::{NodeId, Op, Plan, RangeInput};
 
 /// Nodes of a chain from its end down to the selector.
-pub(super) fn chain(plan: &Plan, uses: &[usize], end: NodeId) -> Option<Vec<NodeId>> {
+///
+/// Where names are dropped on the way and series of several names are read, two of them may become
+/// equal, which is an error even if a comparison above leaves neither: then every node is evaluated by
+/// itself, and its series are compared.
+pub(super) fn chain(
+    plan: &Plan,
+    uses: &[usize],
+    end: NodeId,
+    delayed: bool,
+) -> Option<Vec<NodeId>> {
+    let whole = any_chain(plan, uses, end)?;
+    let alone = match whole.as_slice() {
+        [_] => true,
+        [_, last] => plan.nodes.get(*last).is_some_and(|n| matches!(n.op, Op::Select(_))),
+        _ => false,
+    };
+    (alone || delayed || one_name(plan, &whole)).then_some(whole)
+}
+
+fn any_chain(plan: &Plan, uses: &[usize], end: NodeId) -> Option<Vec<NodeId>> {
     let mut out = vec![end];
     let mut at = end;
     loop {
@@ -52,9 +71,9 @@ pub(super) fn fused(plan: &Plan, uses: &[usize], delayed: bool) -> Vec<bool> {
         }
         let Some(n) = plan.nodes.get(id) else { continue };
         let below = match &n.op {
-            Op::Map(_) => chain(plan, uses, id).map(|mut c| c.split_off(1)),
+            Op::Map(_) => chain(plan, uses, id, delayed).map(|mut c| c.split_off(1)),
             Op::Aggregate(a) if streams(a.op) && uses.get(a.child) == Some(&1) => {
-                chain(plan, uses, a.child).filter(|c| delayed || one_name(plan, c))
+                chain(plan, uses, a.child, delayed).filter(|c| delayed || one_name(plan, c))
             }
             _ => None,
         };

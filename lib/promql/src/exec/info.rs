@@ -125,6 +125,8 @@ impl Exec<'_> {
             start_timestamps: false,
             type_and_unit: false,
             counts: &counts,
+            chain: &[],
+            analyze: false,
         };
         let run = Run { pool: self.pool, account: &self.account, cancel: self.cancel };
         let mut rows = Vec::new();

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use periplus_model::{METRIC_NAME, SampleBuffer, TimeRange};
 
@@ -22,7 +23,7 @@ use crate::exec::window::Job;
 use crate::functions::Cx;
 use crate::limits::{Account, Cancel, Charge};
 use crate::parse::ast::Span;
-use crate::plan::{Read, Selection};
+use crate::plan::{NodeId, Read, Selection};
 use crate::source::{SeriesEntry, SeriesStream};
 use crate::value::StepGrid;
 
@@ -49,6 +50,38 @@ pub(crate) struct Pipeline<'a> {
     pub(crate) type_and_unit: bool,
     /// Counts like these are wanted.
     pub(crate) counts: &'a Counts,
+    /// The nodes this stands for, from the last map to the selector.
+    pub(crate) chain: &'a [NodeId],
+    /// Whether to say what each of them did.
+    pub(crate) analyze: bool,
+}
+
+/// What one node of a pipeline passed on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stage {
+    pub(crate) series: u64,
+    pub(crate) points: u64,
+    pub(crate) bytes: u64,
+    /// In it and the stages before it, of all workers together.
+    pub(crate) time: Duration,
+}
+
+impl Stage {
+    fn passed(&mut self, row: &Row, time: Duration) {
+        if row.present.any() {
+            self.series += 1;
+            self.points += row.points();
+            self.bytes += row.bytes();
+        }
+        self.time += time;
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.series += other.series;
+        self.points += other.points;
+        self.bytes += other.bytes;
+        self.time += other.time;
+    }
 }
 
 /// What became of a chunk of series.
@@ -59,6 +92,8 @@ pub(crate) struct Output {
     pub(crate) annotations: Annotations,
     /// Points of all rows, also of those aggregated away.
     pub(crate) points: u64,
+    /// Of the selector and each map, where asked for.
+    pub(crate) stages: Vec<Stage>,
     pub(crate) charge: Charge,
 }
 
@@ -85,6 +120,7 @@ impl Pipeline<'_> {
             counts: Counts::like(self.counts),
             annotations: Annotations::new(),
             points: 0,
+            stages: vec![Stage::default(); if self.analyze { 1 + self.maps.len() } else { 0 }],
             charge: Charge::new(account, 0)?,
         };
         let mut groups = self.aggregate.map(Groups::new);
@@ -95,11 +131,19 @@ impl Pipeline<'_> {
             cancel.check()?;
             scratch.row.reset(steps);
             scratch.row.labels = e.labels.clone();
+            let began = self.analyze.then(Instant::now);
             self.read(e, scratch, &mut out, account)?;
             let row = &mut scratch.row;
             out.points += row.points();
+            let mut stages = out.stages.iter_mut();
+            if let (Some(stage), Some(began)) = (stages.next(), began) {
+                stage.passed(row, began.elapsed());
+            }
             for m in &self.maps {
                 m.apply(row, &mut out.annotations);
+                if let (Some(stage), Some(began)) = (stages.next(), began) {
+                    stage.passed(row, began.elapsed());
+                }
             }
             if !row.present.any() {
                 continue;

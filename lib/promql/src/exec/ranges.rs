@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::aggregate::AggregateJob;
 use super::fuse;
 use super::map::MapJob;
-use super::pipeline::{self, Feed, Pipeline, Reader, Run};
+use super::pipeline::{self, Feed, Pipeline, Reader, Run, Stage};
 use super::row::{Frame, Row};
 use super::samples::Samples;
 use super::stats::Counts;
@@ -34,7 +34,9 @@ pub(super) enum Piped {
 impl Exec<'_> {
     /// The rows of the chain that ends at `end`, or of a chain's end whose child is evaluated.
     pub(super) fn rows_of(&mut self, end: NodeId) -> Result<Frame, QueryError> {
-        let Some(chain) = fuse::chain(self.plan, &self.plan_uses, end) else {
+        let Some(chain) =
+            fuse::chain(self.plan, &self.plan_uses, end, self.spec.delayed_name_removal)
+        else {
             return self.map_evaluated(end);
         };
         let drops_early = !self.spec.delayed_name_removal && !fuse::one_name(self.plan, &chain);
@@ -55,6 +57,11 @@ impl Exec<'_> {
             .last()
             .and_then(|l| self.plan.nodes.get(*l))
             .is_some_and(|n| matches!(&n.op, Op::Range(c) if !pipeline::keeps_name(c.func)));
+        // Nobody looks at the labels of what only has to be there.
+        let absence = |n: &Node| matches!(&n.op, Op::Range(c) if c.func == "absent_over_time");
+        if chain.last().and_then(|l| self.plan.nodes.get(*l)).is_some_and(absence) {
+            return Ok(());
+        }
         if ranges && f.has_doubles() {
             return Err(QueryError::same_labelset());
         }
@@ -148,6 +155,8 @@ impl Exec<'_> {
             start_timestamps: self.spec.start_timestamps,
             type_and_unit: self.spec.type_and_unit_labels,
             counts: &Counts::like(&counts),
+            chain,
+            analyze: self.spec.analyze,
         };
         self.drive(&pipeline, select, leaf.context)
     }
@@ -194,6 +203,7 @@ impl Exec<'_> {
         let mut charge = Charge::new(&self.account, 0)?;
         let mut merged = 0u64;
         let (mut points, mut counts) = (0u64, Counts::like(pipeline.counts));
+        let mut stages = vec![Stage::default(); pipeline.chain.len()];
         let annotations = &mut self.annotations;
         let feed_ref = match &mut feed {
             Selected::Stream(s) => Feed::Stream(&mut **s),
@@ -203,6 +213,7 @@ impl Exec<'_> {
         run.stream(pipeline, feed_ref, |out| {
             points += out.points;
             counts.merge(&out.counts);
+            stages.iter_mut().zip(&out.stages).for_each(|(all, s)| all.merge(s));
             annotations.merge(out.annotations);
             match out.part.zip(pipeline.aggregate) {
                 Some((part, job)) => {
@@ -219,6 +230,9 @@ impl Exec<'_> {
             Ok(())
         })?;
         self.counts_of(context)?.merge(&counts);
+        if pipeline.analyze {
+            self.report_stages(pipeline.chain, &stages, counts.total);
+        }
         self.peak = self.peak.max(self.held + points);
         if let Some(job) = pipeline.aggregate {
             let empty = PartialMatrix { kind: job.kind, grid: job.grid, groups: Vec::new() };
@@ -326,7 +340,7 @@ impl Exec<'_> {
         counts.read_at.iter_mut().for_each(|n| *n = 0);
         self.counts_of(n.context)?.merge(&counts);
         let frame = Frame { rows, ordered: false, charge: Some(charge) };
-        if !delayed && frame.has_doubles() {
+        if !delayed && c.func != "absent_over_time" && frame.has_doubles() {
             return Err(QueryError::same_labelset());
         }
         Ok(frame)
@@ -454,6 +468,7 @@ fn raw_points(
             args: [0.0; 2],
             anchored: window.anchored,
             smoothed: window.smoothed,
+            calm: false,
         };
         let Some((first, last)) = extended_bounds(&w) else { return Ok(out) };
         let (left, right) = extended::float_ends(&w, first, last, false);

@@ -32,7 +32,9 @@ impl Samples {
     /// Takes the samples out of a decoded buffer, which gets this one's memory in exchange.
     pub(crate) fn take(&mut self, buf: &mut SampleBuffer, starts: bool) {
         self.clear();
-        if buf.histograms.is_empty() && !buf.values.iter().any(|v| is_stale(*v)) {
+        // A count without branches looks at several values at a time.
+        let stale: usize = buf.values.iter().map(|v| usize::from(is_stale(*v))).sum();
+        if buf.histograms.is_empty() && stale == 0 {
             std::mem::swap(&mut self.ft, &mut buf.ts);
             std::mem::swap(&mut self.fv, &mut buf.values);
             if starts {
@@ -86,28 +88,54 @@ impl Samples {
 
 /// Leaves only count and sum of histograms; what their buckets tell of resets becomes a hint.
 pub(crate) fn drop_buckets<'a>(all: impl Iterator<Item = &'a mut Arc<FloatHistogram>>) {
-    let mut prev: Option<Arc<FloatHistogram>> = None;
+    // The one before keeps its buckets until it has been compared with.
+    let mut prev: Option<&mut Arc<FloatHistogram>> = None;
     for h in all {
-        let whole = Arc::clone(h);
-        let hint = match (&prev, whole.counter_reset_hint) {
-            (Some(p), CounterResetHint::Unknown) if whole.detect_reset(p) => {
-                CounterResetHint::Reset
-            }
+        let hint = match (prev.as_deref(), h.counter_reset_hint) {
+            (Some(p), CounterResetHint::Unknown) if h.detect_reset(p) => CounterResetHint::Reset,
             (Some(_), CounterResetHint::Unknown) => CounterResetHint::NotReset,
             (_, known) => known,
         };
-        let sum = whole.sum;
-        *h = Arc::new(FloatHistogram {
-            counter_reset_hint: hint,
-            schema: whole.schema,
-            count: whole.count,
-            sum,
-            ..FloatHistogram::default()
-        });
-        if !is_stale(sum) {
-            prev = Some(whole);
+        // What is said of a reset before it is of no matter to the one behind it.
+        let known = h.counter_reset_hint == hint;
+        match Arc::get_mut(h) {
+            _ if known => {}
+            Some(own) => own.counter_reset_hint = hint,
+            None => {
+                let whole = FloatHistogram { counter_reset_hint: hint, ..FloatHistogram::clone(h) };
+                *h = Arc::new(whole);
+            }
+        }
+        if is_stale(h.sum) {
+            count_and_sum(h);
+        } else if let Some(done) = prev.replace(h) {
+            count_and_sum(done);
         }
     }
+    if let Some(last) = prev {
+        count_and_sum(last);
+    }
+}
+
+/// Takes out everything but count, sum, schema and hint; in place where nobody else holds it.
+fn count_and_sum(h: &mut Arc<FloatHistogram>) {
+    if Arc::get_mut(h).is_none() {
+        *h = Arc::new(FloatHistogram {
+            counter_reset_hint: h.counter_reset_hint,
+            schema: h.schema,
+            count: h.count,
+            sum: h.sum,
+            ..FloatHistogram::default()
+        });
+    }
+    let Some(own) = Arc::get_mut(h) else { return };
+    own.zero_threshold = 0.0;
+    own.zero_count = 0.0;
+    own.positive_spans.clear();
+    own.negative_spans.clear();
+    own.positive_buckets.clear();
+    own.negative_buckets.clear();
+    own.custom_values.clear();
 }
 
 fn forget_reset(h: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {

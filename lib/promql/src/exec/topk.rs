@@ -43,11 +43,41 @@ struct Heaps {
     room: usize,
     entries: Vec<Entry>,
     lens: Vec<u32>,
+    /// What a value must not be worse than to have a chance, side by side so that a whole series is
+    /// compared at once: that of the root where a heap is full.
+    bar: Vec<f64>,
 }
 
 impl Heaps {
-    fn new(steps: usize) -> Self {
-        Self { room: 0, entries: Vec::new(), lens: vec![0; steps] }
+    fn new(steps: usize, by: By) -> Self {
+        let bar = match by {
+            By::Smallest => f64::INFINITY,
+            By::Largest | By::Labels => f64::NEG_INFINITY,
+        };
+        Self { room: 0, entries: Vec::new(), lens: vec![0; steps], bar: vec![bar; steps] }
+    }
+
+    /// Which of the 64 steps from `64 * word` on, of those set in `present`, have a value that may be
+    /// among the best.
+    fn chances(&self, word: usize, present: u64, values: &[f64], by: By) -> u64 {
+        let range = word * 64..(word * 64 + 64).min(values.len());
+        let (Some(bar), Some(values)) = (self.bar.get(range.clone()), values.get(range)) else {
+            return present;
+        };
+        let worse = match by {
+            By::Labels => 0,
+            By::Largest => mask(values, bar, |v, bar| v < bar),
+            By::Smallest => mask(values, bar, |v, bar| v > bar),
+        };
+        present & !worse
+    }
+
+    /// Remembers the root of a full heap.
+    fn raise(&mut self, step: usize) {
+        let root = self.heap(step).first().map(|e| e.value);
+        if let (Some(bar), Some(root)) = (self.bar.get_mut(step), root) {
+            *bar = root;
+        }
     }
 
     /// Gives every heap more room, up to `k` entries.
@@ -92,8 +122,15 @@ impl Heaps {
     }
 
     fn bytes(&self) -> usize {
-        self.entries.len() * 16 + self.lens.len() * 4
+        self.entries.len() * 16 + self.lens.len() * 12
     }
+}
+
+/// A bit for each of up to 64 pairs, lowest first.
+#[inline(always)]
+fn mask(values: &[f64], bars: &[f64], test: impl Fn(f64, f64) -> bool) -> u64 {
+    let bits = values.iter().zip(bars).enumerate();
+    bits.fold(0, |mask, (i, (v, bar))| mask | u64::from(test(*v, *bar)) << i)
 }
 
 pub(crate) struct Best {
@@ -202,7 +239,11 @@ impl Best {
         let heap = heaps.heap_mut(step);
         if heap.len() < k {
             heaps.push(step, e, self.k);
-            sift_up(heaps.heap_mut(step), &worse);
+            let heap = heaps.heap_mut(step);
+            sift_up(heap, &worse);
+            if heap.len() == k {
+                heaps.raise(step);
+            }
             return;
         }
         let Some(root) = heap.first_mut() else { return };
@@ -215,6 +256,7 @@ impl Best {
         if worse(root, &e) {
             *root = e;
             sift_down(heap, &worse);
+            heaps.raise(step);
         }
     }
 
@@ -222,7 +264,7 @@ impl Best {
         let next = self.groups.len();
         let id = *self.ids.entry(group).or_insert(next);
         if id == next {
-            self.groups.push(Heaps::new(self.steps));
+            self.groups.push(Heaps::new(self.steps, self.by));
         }
         id
     }
@@ -251,14 +293,26 @@ impl Best {
         }
         let id = self.group_id(group.clone());
         let series = self.member(group, row.labels.clone(), row.drop_name);
-        for i in row.present.ones() {
-            if let Some(h) = row.histogram(i) {
-                if !keeps_histograms {
-                    continue;
+        if !row.hist.is_empty() {
+            for i in row.present.ones() {
+                if let Some(h) = row.histogram(i) {
+                    if !keeps_histograms {
+                        continue;
+                    }
+                    self.hist.insert((series, i as u32), Arc::clone(h));
                 }
-                self.hist.insert((series, i as u32), Arc::clone(h));
+                self.offer(id, i, Entry { value: row.values[i], series });
             }
-            self.offer(id, i, Entry { value: row.values[i], series });
+            return;
+        }
+        for (word, present) in row.present.words().iter().enumerate() {
+            let Some(heaps) = self.groups.get(id) else { return };
+            let mut chances = heaps.chances(word, *present, &row.values, self.by);
+            while chances != 0 {
+                let i = word * 64 + chances.trailing_zeros() as usize;
+                chances &= chances - 1;
+                self.offer(id, i, Entry { value: row.values[i], series });
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! Slides a window over the samples of a series.
 
+use periplus_model::{CounterResetHint, FloatHistogram};
+
 use crate::exec::row::{Row, histogram_weight};
 use crate::exec::samples::Samples;
 use crate::exec::stats::Counts;
@@ -116,6 +118,8 @@ impl Job<'_> {
     ) {
         let (before, after) = self.reach();
         let mut c = Cursor::default();
+        let mut heavy = 0u64;
+        let breaks = last_breaks(s);
         for i in 0..self.grid.steps() {
             let t = self.grid.time(i);
             let end = self.window.end(t);
@@ -126,16 +130,21 @@ impl Job<'_> {
             advance(&s.ft, &mut c.flo, &mut c.fhi, lowest, highest);
             advance(&s.ht, &mut c.hlo, &mut c.hhi, lowest, highest);
             if c.flo == c.fhi && c.hlo == c.hhi {
+                heavy = 0;
                 continue;
             }
             let hv = s.hv.get(c.hlo..c.hhi).unwrap_or(&[]);
-            let weigh = |from: usize| -> u64 {
-                let hv = s.hv.get(from.max(c.hlo)..c.hhi).unwrap_or(&[]);
-                hv.iter().map(|h| histogram_weight(h) as u64).sum()
-            };
-            let heavy = if hv.is_empty() { (0, 0) } else { (weigh(c.hlo), weigh(was.hhi)) };
-            let fresh = (c.fhi - was.fhi.max(c.flo)) as u64 + heavy.1;
-            counts.at_step(i, (c.fhi - c.flo) as u64 + heavy.0, fresh);
+            let mut fresh = (c.fhi - was.fhi.max(c.flo)) as u64;
+            if c.hhi > 0 {
+                let weigh = |from: usize, to: usize| -> u64 {
+                    let some = s.hv.get(from..to).unwrap_or(&[]);
+                    some.iter().map(|h| histogram_weight(h) as u64).sum()
+                };
+                // Each is weighed when it comes and when it goes, not at every step between.
+                heavy = (heavy + weigh(was.hhi, c.hhi)).saturating_sub(weigh(was.hlo, c.hlo));
+                fresh += weigh(was.hhi.max(c.hlo), c.hhi);
+            }
+            counts.at_step(i, (c.fhi - c.flo) as u64 + heavy, fresh);
             let w = Win {
                 t,
                 start,
@@ -150,6 +159,7 @@ impl Job<'_> {
                 args: [self.arg(0, i), self.arg(1, i)],
                 anchored: self.window.anchored,
                 smoothed: self.window.smoothed,
+                calm: c.hhi > c.hlo && breaks.get(c.hhi - 1).is_some_and(|at| *at <= c.hlo),
             };
             if let Some(p) = f(&w, cx) {
                 row.set(i, p);
@@ -176,8 +186,8 @@ impl Job<'_> {
         let (mut total, mut read, mut bits) = (0u64, 0u64, 0u64);
         let range_ms = self.window.range_ms;
         let steps = self.grid.steps().min(row.values.len());
-        for i in 0..steps {
-            let end = self.window.end(self.grid.time(i));
+        let mut end = self.window.end(self.grid.time(0));
+        for (i, value) in row.values.iter_mut().take(steps).enumerate() {
             let start = end.saturating_sub(range_ms);
             let was = hi;
             while hi < n && ft[hi] <= end {
@@ -196,24 +206,44 @@ impl Job<'_> {
             if count >= 2 {
                 let (first, last) = (fv[lo], fv[hi - 1]);
                 let mut change = last - first;
-                while resets.get(next_reset).is_some_and(|at| *at <= lo) {
-                    next_reset += 1;
-                }
-                if resets.get(next_reset).is_some_and(|at| *at < hi) {
-                    change += lost(&fv[lo..hi]);
+                if !resets.is_empty() {
+                    while resets.get(next_reset).is_some_and(|at| *at <= lo) {
+                        next_reset += 1;
+                    }
+                    if resets.get(next_reset).is_some_and(|at| *at < hi) {
+                        change = with_resets(change, &fv[lo..hi]);
+                    }
                 }
                 let (first_t, last_t) = (ft[lo], ft[hi - 1]);
                 let w = Ends { start, end, range_ms, count, first_t, last_t };
-                row.values[i] = cache.result(&w, kind, first, change);
+                *value = cache.result(&w, kind, first, change);
                 bits |= 1 << (i % 64);
             }
             if i % 64 == 63 || i + 1 == steps {
                 row.present.set_word(i / 64, std::mem::take(&mut bits));
             }
+            end = end.saturating_add(self.grid.step_ms);
         }
         counts.total += total;
         counts.read += read;
     }
+}
+
+/// For each histogram the last one up to it that does not plainly go on from the one before. Empty
+/// where start timestamps have a say, too.
+fn last_breaks(s: &Samples) -> Vec<usize> {
+    if !s.hst.is_empty() {
+        return Vec::new();
+    }
+    let (mut last, mut schema) = (0, None);
+    let step = |(i, h): (usize, &std::sync::Arc<FloatHistogram>)| {
+        if h.counter_reset_hint != CounterResetHint::NotReset || schema != Some(h.schema) {
+            last = i;
+        }
+        schema = Some(h.schema);
+        last
+    };
+    s.hv.iter().enumerate().map(step).collect()
 }
 
 /// Indexes of the samples that are smaller than the one before.
@@ -224,15 +254,14 @@ fn places_of_resets(values: &[f64]) -> Vec<usize> {
     if falling == 0 { Vec::new() } else { (1..values.len()).filter(falls).collect() }
 }
 
-/// What counter resets took away.
-fn lost(values: &[f64]) -> f64 {
-    let mut lost = 0.0;
+/// A change and what counter resets took away, added one by one as [`rate::extrapolated`] does.
+fn with_resets(mut change: f64, values: &[f64]) -> f64 {
     for pair in values.windows(2) {
         if pair[1] < pair[0] {
-            lost += pair[0];
+            change += pair[0];
         }
     }
-    lost
+    change
 }
 
 fn kind_of(func: &str) -> Kind {

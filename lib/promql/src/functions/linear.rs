@@ -1,7 +1,5 @@
 //! `deriv`, `predict_linear`, `double_exponential_smoothing`: lines through samples.
 
-use periplus_model::kahan_add;
-
 use super::{Cx, Point, Win};
 use crate::engine::QueryError;
 
@@ -9,22 +7,34 @@ use crate::engine::QueryError;
 fn regression(w: &Win<'_>, at_ms: i64) -> (f64, f64) {
     let first = w.fv[0];
     let n = w.fv.len() as f64;
-    let (mut x, mut y, mut xy, mut xx) = ((0.0, 0.0), (0.0, 0.0), (0.0, 0.0), (0.0, 0.0));
-    let mut constant = true;
-    for (i, (t, v)) in w.ft.iter().zip(w.fv).enumerate() {
-        constant &= i == 0 || *v == first;
+    // Sums of x, y, xy and xx, and what rounding loses of them.
+    let (mut sums, mut lost) = ([0.0; 4], [0.0; 4]);
+    let mut differing = 0;
+    for (t, v) in w.ft.iter().zip(w.fv) {
+        differing += usize::from(*v != first);
         let dx = t.saturating_sub(at_ms) as f64 / 1e3;
-        x = kahan_add(dx, x.0, x.1);
-        y = kahan_add(*v, y.0, y.1);
-        xy = kahan_add(dx * v, xy.0, xy.1);
-        xx = kahan_add(dx * dx, xx.0, xx.1);
+        add_four([dx, *v, dx * v, dx * dx], &mut sums, &mut lost);
     }
-    if constant {
+    // None but a first NaN, which differs from itself.
+    if differing == usize::from(first.is_nan()) {
         return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
     }
-    let (x, y, xy, xx) = (x.0 + x.1, y.0 + y.1, xy.0 + xy.1, xx.0 + xx.1);
+    let [x, y, xy, xx] = [0, 1, 2, 3].map(|i| sums[i] + lost[i]);
     let slope = (xy - x * y / n) / (xx - x * x / n);
     (slope, y / n - slope * x / n)
+}
+
+/// [`kahan_add`](periplus_model::kahan_add) for four sums at once, without branches, so that two of
+/// them go through one instruction.
+#[inline(always)]
+fn add_four(terms: [f64; 4], sums: &mut [f64; 4], lost: &mut [f64; 4]) {
+    for ((v, sum), c) in terms.iter().zip(sums).zip(lost) {
+        let t = *sum + *v;
+        let (large, small) = if sum.abs() >= v.abs() { (*sum, *v) } else { (*v, *sum) };
+        let next = *c + ((large - t) + small);
+        *c = if t.abs() == f64::INFINITY { 0.0 } else { next };
+        *sum = t;
+    }
 }
 
 /// Whether there are floats enough for a line; says so when histograms stood in the way.

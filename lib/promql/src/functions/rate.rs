@@ -61,7 +61,7 @@ pub(crate) fn extrapolated(w: &Win<'_>, kind: Kind, cx: &mut Cx<'_>) -> Option<P
     let last = w.fv.len() - 1;
     let mut result = w.fv[last] - w.fv[0];
     if kind.counter {
-        result += float_resets(w, cx);
+        result = with_resets(result, w, cx);
     }
     float_result(w, kind, result)
 }
@@ -161,9 +161,9 @@ fn per_second(factor: f64, w: &Win<'_>, kind: Kind) -> f64 {
     if kind.per_second { factor / (w.range_ms as f64 / 1000.0) } else { factor }
 }
 
-/// What counter resets within the window took away.
-fn float_resets(w: &Win<'_>, cx: &mut Cx<'_>) -> f64 {
-    let mut lost = 0.0;
+/// A change and what counter resets within the window took away, added one by one: the order of
+/// additions is part of the result.
+fn with_resets(mut change: f64, w: &Win<'_>, cx: &mut Cx<'_>) -> f64 {
     let mut warned = false;
     for i in 1..w.fv.len() {
         let (prev, current) = (w.fv[i - 1], w.fv[i]);
@@ -176,10 +176,10 @@ fn float_resets(w: &Win<'_>, cx: &mut Cx<'_>) -> f64 {
             reset |= is_start_reset(ps, w.ft[i - 1], s, w.ft[i]);
         }
         if reset {
-            lost += prev;
+            change += prev;
         }
     }
-    lost
+    change
 }
 
 /// How far a change seen between the first and the last sample is stretched.
@@ -314,6 +314,13 @@ fn histogram_change(w: &Win<'_>, kind: Kind, cx: &mut Cx<'_>) -> Option<FloatHis
     let (first, last) = (&w.hv[0], &w.hv[w.hv.len() - 1]);
     if kind.counter && (is_gauge(first) || is_gauge(last)) {
         cx.not_counter();
+    }
+    if w.calm && kind.counter {
+        let mut result = FloatHistogram::clone(last);
+        sub(&mut result, first, cx)?;
+        result.counter_reset_hint = periplus_model::CounterResetHint::Gauge;
+        result.compact(0);
+        return Some(result);
     }
     // A first sample before a reset does not matter, whatever its buckets.
     let empty;

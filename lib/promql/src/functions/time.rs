@@ -23,8 +23,7 @@ pub(crate) struct Civil {
 /// The calendar of Unix seconds. Years run in eras of 400 (146,097 days) that begin on a 1st of
 /// March, so that the leap day comes last.
 pub(crate) fn civil(unix_s: i64) -> Civil {
-    let days = unix_s.div_euclid(86_400);
-    let of_day = unix_s.rem_euclid(86_400) as u32;
+    let (days, of_day) = days(unix_s);
     let z = days.saturating_add(719_468);
     let era = z.div_euclid(146_097);
     let day_of_era = z.rem_euclid(146_097);
@@ -46,6 +45,19 @@ pub(crate) fn civil(unix_s: i64) -> Civil {
         weekday: (days.saturating_add(4)).rem_euclid(7) as u32,
         year_day: before + day,
     }
+}
+
+/// The first second that Prometheus's clock can count from; what lies before it is met again after
+/// 2^64 seconds.
+const FIRST_SECOND: i64 = -9_223_372_028_715_321_600;
+
+/// Days since 1970, and the second of the day.
+fn days(unix_s: i64) -> (i64, u32) {
+    if unix_s >= FIRST_SECOND {
+        return (unix_s.div_euclid(86_400), unix_s.rem_euclid(86_400) as u32);
+    }
+    let around = i128::from(unix_s) + (1 << 64);
+    ((around / 86_400) as i64, (around % 86_400) as u32)
 }
 
 /// Days of a month, 28..=31.
@@ -95,5 +107,8 @@ mod tests {
         assert_eq!(day(951_782_400), (2000, 2, 29, 2, 60));
         assert_eq!(day(-1), (1969, 12, 31, 3, 365));
         assert_eq!(day(1_735_603_200), (2024, 12, 31, 2, 366));
+        // The smallest integer, which is what floats out of range become.
+        let last = civil(i64::MIN);
+        assert_eq!((last.day, last.minute, last.second), (4, 30, 8));
     }
 }

@@ -128,9 +128,9 @@ impl PartialGroup {
             + 200) as u64
     }
 
-    fn merge(&mut self, kind: PartialKind, other: Self) {
+    fn merge(&mut self, kind: PartialKind, mut other: Self) {
         self.drop_name |= other.drop_name;
-        let marks = self.merge_histograms(kind, &other);
+        let marks = self.merge_histograms(kind, &mut other);
         for i in other.present.ones() {
             let both = self.present.get(i);
             if both {
@@ -178,13 +178,13 @@ impl PartialGroup {
 
     /// Histograms of both sides at the same step become one; needs counts and flags from before the
     /// rest is merged, and gives the flags that come to it by step.
-    fn merge_histograms(&mut self, kind: PartialKind, other: &Self) -> Vec<(usize, u8)> {
+    fn merge_histograms(&mut self, kind: PartialKind, other: &mut Self) -> Vec<(usize, u8)> {
         let mut marks = Vec::new();
-        for h in &other.histograms {
+        for h in std::mem::take(&mut other.histograms) {
             let at = match self.histograms.binary_search_by_key(&h.step, |x| x.step) {
                 Ok(at) => at,
                 Err(at) => {
-                    self.histograms.insert(at, h.clone());
+                    self.histograms.insert(at, h);
                     continue;
                 }
             };
@@ -208,8 +208,15 @@ impl PartialGroup {
     }
 }
 
-fn parts(h: &PartialHistogram) -> (FloatHistogram, Option<FloatHistogram>) {
-    (FloatHistogram::clone(&h.value), h.compensation.as_deref().cloned())
+/// Value and compensation, copied only where somebody else holds them, too.
+fn parts(h: PartialHistogram) -> (FloatHistogram, Option<FloatHistogram>) {
+    (Arc::unwrap_or_clone(h.value), h.compensation.map(Arc::unwrap_or_clone))
+}
+
+/// As [`parts`] of what gets new ones.
+fn take_parts(h: &mut PartialHistogram) -> (FloatHistogram, Option<FloatHistogram>) {
+    let (value, compensation) = (std::mem::take(&mut h.value), h.compensation.take());
+    parts(PartialHistogram { step: h.step, value, compensation })
 }
 
 fn mark(r: Reconciled) -> u8 {
@@ -217,29 +224,29 @@ fn mark(r: Reconciled) -> u8 {
 }
 
 /// Adds two sums; gives flags, `None` where they can't be added.
-fn merge_sums(own: &mut PartialHistogram, other: &PartialHistogram) -> Option<u8> {
-    let ((value, comp), (more, more_comp)) = (parts(own), parts(other));
+fn merge_sums(own: &mut PartialHistogram, other: PartialHistogram) -> Option<u8> {
+    let ((value, comp), (more, more_comp)) = (take_parts(own), parts(other));
     let mut sum = HistogramSum::from_parts(value, comp);
-    let done = sum.merge(&HistogramSum::from_parts(more, more_comp)).ok()?;
+    let done = sum.merge(&HistogramSum::from_parts(more, more_comp));
     let (value, comp) = sum.into_parts();
     (own.value, own.compensation) = (Arc::new(value), comp.map(Arc::new));
-    Some(mark(done))
+    Some(mark(done.ok()?))
 }
 
 /// Merges two means, each with its count and whether it is a mean already; as [`merge_sums`].
 fn merge_means(
     own: &mut PartialHistogram,
     (count, incremental): (f64, bool),
-    other: &PartialHistogram,
+    other: PartialHistogram,
     (more_count, more_incremental): (f64, bool),
 ) -> Option<u8> {
-    let ((value, comp), (more, more_comp)) = (parts(own), parts(other));
+    let ((value, comp), (more, more_comp)) = (take_parts(own), parts(other));
     let mut mean = HistogramMean::from_parts(value, comp, count, incremental);
     let more = HistogramMean::from_parts(more, more_comp, more_count, more_incremental);
-    let done = mean.merge(&more).ok()?;
+    let done = mean.merge(&more);
     let (value, comp, _, incremental) = mean.into_parts();
     (own.value, own.compensation) = (Arc::new(value), comp.map(Arc::new));
-    Some(mark(done) | if incremental { flags::HISTOGRAM_INCREMENTAL } else { 0 })
+    Some(mark(done.ok()?) | if incremental { flags::HISTOGRAM_INCREMENTAL } else { 0 })
 }
 
 fn merge_sum(a: &mut [Vec<f64>], b: &[Vec<f64>], i: usize, fa: &mut [u8], fb: &[u8]) {

@@ -3,12 +3,18 @@
 //!
 //! Only where the result stays what Prometheus gives, errors included: the side that may not have two
 //! series of one group restricts the other, not the other way round, since two such series are an
-//! error even without a partner. Set operations know no such error.
+//! error even without a partner. Set operations know no such error. For the same reason it stops where
+//! reading a series can be an error by itself: where several names are dropped, so that two series may
+//! become one, and at functions that refuse arguments or histograms only once they meet a series.
+//!
+//! What is lost are annotations about series that are not read any more. They can't matter to the
+//! result: such a series has no partner, so no value of it is in the answer, and what is wrong with it
+//! (floats mixed with histograms, a name that is no counter's) was said of a value that is not shown.
 
-use periplus_model::{METRIC_NAME, Matcher};
+use periplus_model::{METRIC_NAME, MatchOp, Matcher};
 
 use crate::parse::ast::{AggregateOp, BinaryOp, Cardinality};
-use crate::plan::{Aggregate, NodeId, Op, Plan, RangeInput, VectorBinary};
+use crate::plan::{Aggregate, NodeId, Op, Plan, RangeCall, RangeInput, VectorBinary};
 
 /// Adds to selectors what the other side of a binary operation makes certain.
 pub(super) fn propagate(mut plan: Plan) -> Plan {
@@ -73,12 +79,16 @@ fn facts(plan: &Plan, mut id: NodeId) -> Vec<Matcher> {
 /// Adds matchers to the selector below a node, as far as they can be carried down.
 fn restrict(plan: &mut Plan, uses: &[usize], mut id: NodeId, matchers: &[Matcher]) {
     let mut matchers = matchers.to_vec();
+    let mut drops_name = false;
     let select = loop {
         if uses.get(id) != Some(&1) {
             return;
         }
         match plan.nodes.get(id).map(|n| &n.op) {
-            Some(Op::Map(m)) => id = m.child,
+            Some(Op::Map(m)) => {
+                drops_name = true;
+                id = m.child;
+            }
             Some(Op::Repeat(c)) => id = *c,
             Some(Op::Aggregate(a)) if a.op != AggregateOp::CountValues => {
                 matchers.retain(|m| kept(a, &m.name));
@@ -86,17 +96,66 @@ fn restrict(plan: &mut Plan, uses: &[usize], mut id: NodeId, matchers: &[Matcher
             }
             Some(Op::Select(s)) => break s.select,
             Some(Op::Range(c)) => match c.input {
-                RangeInput::Select { select, .. } => break select,
-                RangeInput::Subquery(_) => return,
+                RangeInput::Select { select, .. } if !may_refuse(c) => {
+                    drops_name = true;
+                    break select;
+                }
+                _ => return,
             },
             _ => return,
         }
     };
     if let Some(s) = plan.selects.get_mut(select) {
+        let one_name =
+            |m: &Matcher| *m.name == *METRIC_NAME && m.op == MatchOp::Equal && !m.value.is_empty();
+        if drops_name && !s.matchers.iter().any(one_name) {
+            return;
+        }
         for m in matchers {
             if !s.matchers.contains(&m) {
                 s.matchers.push(m);
             }
         }
+    }
+}
+
+/// Whether a call is an error once there is a series: by its arguments, or by a histogram in it.
+fn may_refuse(c: &RangeCall) -> bool {
+    c.func == "double_exponential_smoothing" || c.window.anchored || c.window.smoothed
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::QuerySpec;
+    use crate::explain::explain;
+    use crate::parse::parse;
+
+    /// What is asked of the source.
+    fn selects(query: &str) -> String {
+        let spec = QuerySpec::instant(parse(query).unwrap(), query, 0);
+        explain(&spec).unwrap().selects.join("\n")
+    }
+
+    fn doubled(query: &str) -> bool {
+        selects(query).matches("job=\"x\"").count() == 2
+    }
+
+    #[test]
+    fn carries_matchers_where_nothing_but_an_annotation_is_lost() {
+        assert!(doubled("a + on (job) b{job=\"x\"}"));
+        assert!(doubled("rate(a[5m]) / on (job) rate(b{job=\"x\"}[5m])"));
+        assert!(doubled("a{job=\"x\"} and abs(b)"));
+        assert!(doubled("{c=\"d\"} and b{job=\"x\"}"), "no name is dropped");
+    }
+
+    #[test]
+    fn stops_where_an_error_would_be_lost() {
+        // Two series without partners may become one when their names are dropped.
+        assert!(!doubled("abs({c=\"d\"}) and b{job=\"x\"}"));
+        assert!(!doubled("rate({c=\"d\"}[5m]) + on (job) b{job=\"x\"}"));
+        assert!(!doubled("double_exponential_smoothing(a[5m], 2, 0.5) and b{job=\"x\"}"));
+        assert!(!doubled("rate(a[5m] smoothed) and b{job=\"x\"}"));
+        // The side that may have several series of one group does not restrict the other.
+        assert!(!doubled("a{job=\"x\"} + on (job) b"));
     }
 }
