@@ -195,18 +195,18 @@ async fn certificates_and_passwords_on_every_connection() {
     assert!(refused.process.is_alive());
 }
 
-/// Waits until a sidecar's log has `what`; it is not ready meanwhile.
+/// Waits until a sidecar's log has `what` and it is not ready.
 async fn told(sidecar: &Sidecar, what: &str) -> String {
     for _ in 0..300 {
         let log = sidecar.process.log();
-        if log.contains(what) {
-            let ready = client().get(format!("{}/-/ready", sidecar.admin)).send().await;
-            assert!(!ready.expect("an answer").status().is_success(), "ready all the same");
+        let ready = client().get(format!("{}/-/ready", sidecar.admin)).send().await;
+        let ready = ready.is_ok_and(|r| r.status().is_success());
+        if log.contains(what) && !ready {
             return log;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    panic!("never told {what}:\n{}", sidecar.process.last_words());
+    panic!("never unready with {what} told:\n{}", sidecar.process.last_words());
 }
 
 /// A proxy before Prometheus that wants a bearer token, which the test may change.
