@@ -13,6 +13,7 @@
 //! - [`bucket`]: the [`Bucket`], which everything else uses; [`upload`] sends files in parts of
 //!   bounded memory and [`conditional`] finds out which conditional puts the store really has.
 //! - [`lease`]: one owner of a name at a time.
+//! - [`catalog`]: which parts of the history there are, known without listing.
 //! - [`blocks`]: Thanos's layout of TSDB blocks, and what `periplus bucket` does with it.
 //!
 //! It knows nothing of what is inside a block beyond the few fields of `meta.json` that tell blocks
@@ -41,6 +42,7 @@ pub mod upload;
 pub mod lease;
 
 pub mod blocks;
+pub mod catalog;
 
 mod error;
 
