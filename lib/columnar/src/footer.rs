@@ -173,6 +173,14 @@ impl Footer {
         self.0.groups.iter().map(|g| g.rows).sum()
     }
 
+    /// How many of the file's last bytes lie behind its rows: footer, page index and Bloom filters.
+    #[must_use]
+    pub fn tail_len(&self) -> u64 {
+        let chunks = self.0.groups.iter().flat_map(|g| &g.chunks);
+        let data_end = chunks.map(|c| c.range.end).max().unwrap_or(4);
+        self.0.file_len.saturating_sub(data_end)
+    }
+
     /// Memory it takes, about.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {

@@ -31,11 +31,21 @@ pub enum HistogramColumn {
     Sum,
     /// Of aggregates: the last of each interval, resets added up.
     Counter,
+    /// Of aggregates: the sum of each interval, divided by how many samples it had.
+    Average,
+    /// Of aggregates: how many samples each interval had, as floats.
+    Observations,
 }
 
 impl HistogramColumn {
+    /// What is stored under which name.
     const fn name(self) -> &'static str {
-        HistogramHolds::NAMES[self as usize]
+        let holds = match self {
+            Self::Raw => HistogramHolds::Raw,
+            Self::Sum | Self::Average | Self::Observations => HistogramHolds::Sum,
+            Self::Counter => HistogramHolds::Counter,
+        };
+        HistogramHolds::NAMES[holds as usize]
     }
 }
 
@@ -124,7 +134,10 @@ impl HistogramReader {
         holds: HistogramColumn,
         out: &mut SampleBuffer,
     ) -> Result<()> {
-        let found = self.stored(window, holds)?;
+        let mut found = self.stored(window, holds)?;
+        if holds == HistogramColumn::Average {
+            found.iter_mut().for_each(|s| s.histogram.div(s.observations));
+        }
         let mut found = found.into_iter().filter(|s| range.contains(s.ts)).peekable();
         let Some(first) = found.peek() else { return Ok(()) };
         // Floats behind the first histogram are taken off and put back in order.
@@ -142,6 +155,10 @@ impl HistogramReader {
         for stored in found {
             while let Some((t, v, start)) = floats.next_if(|(t, ..)| *t < stored.ts) {
                 push_float(out, t, v, start);
+            }
+            if holds == HistogramColumn::Observations {
+                out.push(stored.ts, stored.observations);
+                continue;
             }
             out.push_histogram(stored.ts, Arc::new(stored.histogram));
             if stored.start != 0 {

@@ -53,6 +53,7 @@ pub use fetch::{Fetched, PartDir, PartSource, coalesce};
 pub use footer::{Columns, Footer, split_matchers};
 pub use histograms::{HistogramColumn, HistogramReader};
 pub use names::NameFilter;
+pub use page::crc32;
 pub use part::{
     DAY_MS, Day, FORMAT_VERSION, FileSummary, PREFIX, PartFile, PartMeta, PartSummary, Resolution,
     WINDOW_MS, WINDOWS, stream_id,

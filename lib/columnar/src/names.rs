@@ -39,16 +39,21 @@ impl NameFilter {
                 .all(|bit| self.0.get(bit / 8).is_some_and(|byte| byte >> (bit % 8) & 1 == 1))
     }
 
-    /// As the catalog carries it.
+    /// From hexadecimal text, as the catalog carries it; `None` where it is none.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        if !text.len().is_multiple_of(2) || text.len() > 2 * BYTES_MAX {
+            return None;
+        }
+        let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
+        let byte = |pair: &[u8]| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?);
+        text.as_bytes().chunks_exact(2).map(byte).collect::<Option<Vec<u8>>>().map(Self)
+    }
+
+    /// Its bits.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
-    }
-
-    /// What a catalog carried; more than a mebibyte is not believed and says "may be" to all.
-    #[must_use]
-    pub fn from_bytes(bytes: &[u8]) -> Self {
-        if bytes.len() > BYTES_MAX { Self::default() } else { Self(bytes.to_vec()) }
     }
 }
 
@@ -58,12 +63,16 @@ fn probes(name: &str, bytes: usize) -> impl Iterator<Item = usize> {
     (0..PROBES).map(move |i| (hash.wrapping_add(i.wrapping_mul(step)) % bits) as usize)
 }
 
+/// Hexadecimal text.
+impl std::fmt::Display for NameFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
 impl Serialize for NameFilter {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let digit = |n: u8| char::from(DIGITS.get(usize::from(n)).copied().unwrap_or(b'0'));
-        let text: String = self.0.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect();
-        to.serialize_str(&text)
+        to.collect_str(self)
     }
 }
 
@@ -71,13 +80,7 @@ impl<'de> Deserialize<'de> for NameFilter {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(from)?;
         let bad = || serde::de::Error::custom("a name filter is hexadecimal text");
-        if text.len() % 2 != 0 || text.len() > 2 * BYTES_MAX {
-            return Err(bad());
-        }
-        let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
-        let byte = |pair: &[u8]| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?);
-        let bytes: Option<Vec<u8>> = text.as_bytes().chunks_exact(2).map(byte).collect();
-        bytes.map(Self).ok_or_else(bad)
+        Self::from_text(&text).ok_or_else(bad)
     }
 }
 

@@ -122,8 +122,9 @@ fn values_and_encoding(r: &mut Reader<'_>) -> std::result::Result<(usize, i32), 
     Ok((values.ok_or(Bad)?, encoding.ok_or(Bad)?))
 }
 
-/// CRC-32 as Parquet (and gzip) have it.
-pub(crate) fn crc32(bytes: &[u8]) -> u32 {
+/// CRC-32 as Parquet's pages (and gzip) have it; also of a file's tail in the catalog.
+#[must_use]
+pub fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = flate2::Crc::new();
     crc.update(bytes);
     crc.sum()

@@ -123,9 +123,9 @@ pub(crate) mod histograms {
     pub(crate) const SCHEMA: usize = 3;
     pub(crate) const ZERO_THRESHOLD: usize = 4;
     pub(crate) const T_MIN: usize = 5;
-    pub(crate) const T_MAX: usize = 6;
     /// The four lists of span numbers begin here.
     pub(crate) const SPANS: usize = 7;
+    pub(crate) const SPANS_LAST: usize = 10;
     pub(crate) const CUSTOM: usize = 11;
     pub(crate) const TS: usize = 12;
     pub(crate) const START: usize = 13;

@@ -274,7 +274,7 @@ fn encode(
                 list(codec, &mut chunk, pages, &rows.times[1], ChunkWriter::delta_page)?;
             }
             column::HINT => list(codec, &mut chunk, pages, &rows.shorts[4], ChunkWriter::i32_page)?,
-            column::SPANS..column::CUSTOM => {
+            column::SPANS..=column::SPANS_LAST => {
                 if let Some(of) = rows.shorts.get(lists(number)) {
                     list(codec, &mut chunk, pages, of, ChunkWriter::i32_page)?;
                 }
