@@ -1,17 +1,35 @@
 //! Prometheus's HTTP API over the fleet.
 //!
 //! A request's way: [`params`] reads address and form, [`time`] the forms of times; `query` and `labels`
-//! hold the endpoints that ask the fleet, `status` those that tell of this process; [`json`] writes answers
-//! from columns, [`error`] what went wrong. Bodies, concurrency and waiting are bounded here.
+//! hold the endpoints that ask the fleet, [`coalesce`] asks once what many ask; `rules`, `targets`,
+//! `exemplars` and `heads` show what clusters tell of themselves; `read` and `federate` give samples to
+//! other Prometheus servers; `status`, `features` and [`active`] tell of this process; [`json`] writes
+//! answers from columns, [`error`] what went wrong. Bodies, concurrency and waiting are bounded here.
+//!
+//! What differs from Prometheus's own API, and why, is in `api/differences.md`; the API is described by
+//! `api/openapi.json`. A `GET` never changes anything: the one thing that can be done, stopping a query, is
+//! a `POST`.
 
+mod about;
+pub mod active;
+pub mod coalesce;
 pub mod error;
+mod exemplars;
+mod features;
+mod federate;
+mod heads;
 pub mod json;
 mod labels;
 pub mod params;
 mod query;
+mod read;
 mod respond;
+mod rules;
+mod samples;
 mod status;
+mod targets;
 pub mod time;
+mod tree;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +38,17 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::Method;
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
-use axum::routing::get;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
 
+use crate::about::Own;
 use crate::answer::Answerer;
 use crate::metrics::Metrics;
+use active::Queries;
+use coalesce::Coalesce;
 
 /// What holds when a request does not say.
 #[derive(Clone, Debug)]
@@ -59,6 +80,12 @@ pub struct Api {
     pub places: Arc<Semaphore>,
     /// What is counted.
     pub metrics: Metrics,
+    /// The rules of this process.
+    pub own: Own,
+    /// Queries that run, and what they cost.
+    pub queries: Queries,
+    /// Queries that several clients wait for.
+    pub(crate) together: Coalesce<query::Same, query::Outcome>,
 }
 
 /// The largest body accepted, in bytes: a form with the longest query, every byte escaped.
@@ -72,27 +99,49 @@ impl Api {
         let v1 = Router::new()
             .route("/query", get(query::instant).post(query::instant))
             .route("/query_range", get(query::range).post(query::range))
+            .route(
+                "/query_exemplars",
+                get(exemplars::query_exemplars).post(exemplars::query_exemplars),
+            )
             .route("/format_query", get(query::format).post(query::format))
+            .route("/parse_query", get(tree::parse_query).post(tree::parse_query))
             .route("/query_explain", get(query::explain).post(query::explain))
             .route("/series", get(labels::series).post(labels::series))
             .route("/labels", get(labels::names).post(labels::names))
             .route("/label/{name}/values", get(labels::values))
+            .route("/metadata", get(targets::metadata))
+            .route("/targets", get(targets::targets))
+            .route("/targets/metadata", get(targets::target_metadata))
+            .route("/scrape_pools", get(targets::scrape_pools))
+            .route("/alertmanagers", get(targets::alertmanagers))
+            .route("/rules", get(rules::rules))
+            .route("/alerts", get(rules::alerts))
+            .route("/read", post(read::read))
+            .route("/cardinality", get(heads::cardinality))
+            .route("/queries/active", get(active::active))
+            .route("/queries/top", get(active::top))
+            .route("/queries/cancel", post(active::cancel))
             .route("/endpoints", get(status::endpoints))
             .route("/stores", get(status::endpoints))
             .route("/status/buildinfo", get(status::build))
             .route("/status/runtimeinfo", get(status::runtime))
             .route("/status/flags", get(status::flags))
             .route("/status/config", get(status::config))
-            .route("/features", get(status::features));
+            .route("/status/tsdb", get(heads::tsdb))
+            .route("/features", get(features::features))
+            .route("/openapi.json", get(status::openapi));
         Router::new()
             .nest("/api/v1", v1)
             .route("/", get(status::front))
+            .route("/federate", get(federate::federate))
             .route("/-/healthy", get(status::healthy))
             .route("/-/ready", get(status::ready))
             .fallback(status::nothing_here)
             .layer(from_fn_with_state(self.clone(), bounded))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-            .layer(CompressionLayer::new().gzip(true).compress_when(SizeAbove::new(1024)))
+            .layer(
+                CompressionLayer::new().gzip(true).zstd(true).compress_when(SizeAbove::new(1024)),
+            )
             .with_state(self)
     }
 }
@@ -104,7 +153,12 @@ async fn bounded(State(api): State<Api>, request: Request, next: Next) -> Respon
         .get::<axum::extract::MatchedPath>()
         .map_or("other", |m| known_route(m.as_str()));
     let begun = std::time::Instant::now();
-    let waits = request.method() != Method::OPTIONS && !matches!(route, "other" | "/-/ready");
+    // A question about what may be asked; without an answer for other origins, which nobody has allowed.
+    if request.method() == Method::OPTIONS {
+        api.metrics.request(route, 204, begun.elapsed());
+        return http::StatusCode::NO_CONTENT.into_response();
+    }
+    let waits = !matches!(route, "other" | "/-/ready" | "/-/healthy");
     let place = match waits {
         false => None,
         true => {
@@ -126,26 +180,60 @@ async fn bounded(State(api): State<Api>, request: Request, next: Next) -> Respon
     response
 }
 
+/// All routes.
+const ROUTES: &[&str] = &[
+    "/",
+    "/-/healthy",
+    "/-/ready",
+    "/federate",
+    "/api/v1/query",
+    "/api/v1/query_range",
+    "/api/v1/query_exemplars",
+    "/api/v1/format_query",
+    "/api/v1/parse_query",
+    "/api/v1/query_explain",
+    "/api/v1/series",
+    "/api/v1/labels",
+    "/api/v1/label/{name}/values",
+    "/api/v1/metadata",
+    "/api/v1/targets",
+    "/api/v1/targets/metadata",
+    "/api/v1/scrape_pools",
+    "/api/v1/alertmanagers",
+    "/api/v1/rules",
+    "/api/v1/alerts",
+    "/api/v1/read",
+    "/api/v1/cardinality",
+    "/api/v1/queries/active",
+    "/api/v1/queries/top",
+    "/api/v1/queries/cancel",
+    "/api/v1/endpoints",
+    "/api/v1/stores",
+    "/api/v1/status/buildinfo",
+    "/api/v1/status/runtimeinfo",
+    "/api/v1/status/flags",
+    "/api/v1/status/config",
+    "/api/v1/status/tsdb",
+    "/api/v1/features",
+    "/api/v1/openapi.json",
+];
+
 /// Only routes that exist become label values of metrics.
 fn known_route(route: &str) -> &'static str {
-    const ROUTES: &[&str] = &[
-        "/",
-        "/-/healthy",
-        "/-/ready",
-        "/api/v1/query",
-        "/api/v1/query_range",
-        "/api/v1/format_query",
-        "/api/v1/query_explain",
-        "/api/v1/series",
-        "/api/v1/labels",
-        "/api/v1/label/{name}/values",
-        "/api/v1/endpoints",
-        "/api/v1/stores",
-        "/api/v1/status/buildinfo",
-        "/api/v1/status/runtimeinfo",
-        "/api/v1/status/flags",
-        "/api/v1/status/config",
-        "/api/v1/features",
-    ];
     ROUTES.iter().find(|r| **r == route).copied().unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ROUTES;
+
+    #[test]
+    fn the_document_describes_every_route() {
+        let text = include_str!("api/openapi.json");
+        let document: serde_json::Value = serde_json::from_str(text).unwrap();
+        let described: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
+        let mut routes: Vec<&str> = ROUTES.to_vec();
+        routes.sort_unstable();
+        assert_eq!(described, routes);
+    }
 }

@@ -8,17 +8,25 @@ mod fleet;
 mod info;
 mod query;
 mod store;
+mod tell;
 
 use periplus_promql::engine::{ErrorKind, QueryError};
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::{Code, Status};
 
+use crate::about::Own;
 use crate::answer::Answerer;
 use crate::api::Defaults;
+use periplus_proto::fleet::about_server::AboutServer;
 use periplus_proto::fleet::fleet_server::FleetServer;
+use periplus_proto::thanos::exemplars_server::ExemplarsServer;
 use periplus_proto::thanos::info::info_server::InfoServer;
+use periplus_proto::thanos::metadata_server::MetadataServer;
 use periplus_proto::thanos::query_server::QueryServer;
+use periplus_proto::thanos::rules_server::RulesServer;
+use periplus_proto::thanos::status_server::StatusServer;
 use periplus_proto::thanos::store_server::StoreServer;
+use periplus_proto::thanos::targets_server::TargetsServer;
 
 /// The services.
 #[derive(Clone, Debug)]
@@ -27,6 +35,8 @@ pub struct Services {
     pub answerer: Answerer,
     /// What holds when a request does not say.
     pub defaults: Defaults,
+    /// The rules of this process.
+    pub own: Own,
 }
 
 impl Services {
@@ -39,6 +49,12 @@ impl Services {
             .add_service(FleetServer::new(self.clone()).max_decoding_message_size(max))
             .add_service(StoreServer::new(self.clone()).max_decoding_message_size(max))
             .add_service(QueryServer::new(self.clone()).max_decoding_message_size(max))
+            .add_service(RulesServer::new(self.clone()).max_decoding_message_size(max))
+            .add_service(TargetsServer::new(self.clone()).max_decoding_message_size(max))
+            .add_service(MetadataServer::new(self.clone()).max_decoding_message_size(max))
+            .add_service(ExemplarsServer::new(self.clone()).max_decoding_message_size(max))
+            .add_service(StatusServer::new(self.clone()).max_decoding_message_size(max))
+            .add_service(AboutServer::new(self.clone()).max_decoding_message_size(max))
             .add_service(InfoServer::new(self).max_decoding_message_size(max));
         routes.routes()
     }

@@ -15,6 +15,7 @@
 //! answer stays exact. Everything else about a fleet is a matter of honesty: who could not be asked is part
 //! of the answer, on every way out of here.
 
+pub mod about;
 pub mod answer;
 pub mod api;
 mod config;
@@ -72,6 +73,8 @@ pub struct Query {
     pub answerer: Answerer,
     /// What holds when a request does not say.
     pub defaults: Defaults,
+    /// The rules of this process, to be set by whoever evaluates them.
+    pub own: about::Own,
     http: Listener,
     grpc: Listener,
     server: tonic::transport::Server,
@@ -118,7 +121,17 @@ pub async fn build(config: Config, admin: &Admin, drain: &Drain) -> Result<Query
         strict: config.strict,
         delayed_name_removal: false,
     };
-    Ok(Query { answerer, defaults, http, grpc, server, http_tls, config, metrics })
+    Ok(Query {
+        answerer,
+        defaults,
+        own: about::Own::default(),
+        http,
+        grpc,
+        server,
+        http_tls,
+        config,
+        metrics,
+    })
 }
 
 /// The part without listeners: endpoints are looked for and questions can be asked.
@@ -196,8 +209,10 @@ async fn watch_fleet(
 /// # Errors
 /// What ends a server otherwise.
 pub async fn run(query: Query, drain: &Drain) -> Result<(), tonic::transport::Error> {
-    let Query { answerer, defaults, http, grpc, mut server, http_tls, config, metrics } = query;
-    let services = Services { answerer: answerer.clone(), defaults: defaults.clone() };
+    let Query { answerer, defaults, own, http, grpc, mut server, http_tls, config, metrics } =
+        query;
+    let services =
+        Services { answerer: answerer.clone(), defaults: defaults.clone(), own: own.clone() };
     let api = Api {
         answerer,
         defaults,
@@ -205,6 +220,9 @@ pub async fn run(query: Query, drain: &Drain) -> Result<(), tonic::transport::Er
         started_ms: now_ms(),
         places: Arc::new(Semaphore::new(config.max_http_requests)),
         metrics,
+        own,
+        queries: api::active::Queries::default(),
+        together: api::coalesce::Coalesce::default(),
     };
     tracing::info!(http = %http.address(), grpc = %grpc.address(), "query layer is up");
     let end = drain.token();

@@ -36,6 +36,7 @@ pub struct Metrics {
     partial: Counter,
     missing: Counter<u64, AtomicU64>,
     endpoint_requests: Counter,
+    coalesced: Counter,
     running: Gauge<i64, AtomicI64>,
     endpoints: Family<HealthLabels, Gauge>,
     streams_missing: Gauge,
@@ -56,6 +57,7 @@ impl Metrics {
             partial: Counter::default(),
             missing: Counter::default(),
             endpoint_requests: Counter::default(),
+            coalesced: Counter::default(),
             running: Gauge::default(),
             endpoints: Family::default(),
             streams_missing: Gauge::default(),
@@ -73,6 +75,8 @@ impl Metrics {
         r.register(name("missing_streams"), "Streams that answers lacked", self.missing.clone());
         let text = "Requests sent to endpoints";
         r.register(name("endpoint_requests"), text, self.endpoint_requests.clone());
+        let text = "Queries answered with what another client was asking at the same time";
+        r.register(name("coalesced"), text, self.coalesced.clone());
         r.register(name("running"), "Queries running now", self.running.clone());
         r.register(name("endpoints"), "Endpoints known, by health", self.endpoints.clone());
         let text = "Streams of the fleet that nobody can answer for now";
@@ -97,6 +101,11 @@ impl Metrics {
             self.partial.inc();
             self.missing.inc_by(missing as u64);
         }
+    }
+
+    /// A query was not asked, as somebody else was asking it.
+    pub fn coalesced(&self) {
+        self.coalesced.inc();
     }
 
     /// A query runs until what this gives is dropped.

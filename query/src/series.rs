@@ -8,9 +8,11 @@ mod chunks;
 mod labels;
 mod lane;
 mod passed;
+mod whole;
 
 pub use labels::{LabelQuery, label_names, label_values, series_labels};
 pub use passed::pass_on;
+pub use whole::{OutChunk, WholeSeries};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -40,6 +40,12 @@ impl Writer {
         self.out.is_empty()
     }
 
+    /// Whether a brace or bracket was just opened, so that no comma has to follow.
+    #[must_use]
+    pub fn ends_open(&self) -> bool {
+        matches!(self.out.last(), None | Some(b'{' | b'['))
+    }
+
     /// Takes what was written so far, to send it on.
     #[must_use]
     pub fn take(&mut self) -> Bytes {
@@ -147,15 +153,24 @@ impl Writer {
     /// A sample value, quoted.
     pub fn value(&mut self, v: f64) {
         self.out.push(b'"');
-        let magnitude = v.abs();
-        if v.fract() == 0.0 && magnitude < 1e15 && (v != 0.0 || v.is_sign_positive()) {
-            self.raw(itoa::Buffer::new().format(v as i64).as_bytes());
-        } else if (1e-5..1e15).contains(&magnitude) {
-            self.raw(ryu::Buffer::new().format_finite(v).as_bytes());
+        self.digits(v);
+        self.out.push(b'"');
+    }
+
+    /// A sample value. Most are whole numbers or of middling size; the rest takes the slow and exact way.
+    fn digits(&mut self, v: f64) {
+        // The cast saturates, and NaN becomes 0, which it does not equal: nothing odd passes.
+        let whole = v as i64;
+        if whole as f64 == v
+            && whole.unsigned_abs() < 1_000_000_000_000_000
+            && (whole != 0 || v.is_sign_positive())
+        {
+            self.raw(itoa::Buffer::new().format(whole).as_bytes());
+        } else if (1e-5..1e15).contains(&v.abs()) {
+            self.raw(zmij::Buffer::new().format_finite(v).as_bytes());
         } else {
             self.raw(format_json(v).as_bytes());
         }
-        self.out.push(b'"');
     }
 
     fn histogram(&mut self, h: &FloatHistogram) {
@@ -213,20 +228,28 @@ impl Writer {
             if histograms.next_if_eq(&i).is_some() {
                 continue;
             }
-            self.raw(if first { b",\"values\":[" } else { b"," });
-            first = false;
-            self.raw(times.of(i));
-            self.value(s.values.get(i).copied().unwrap_or(f64::NAN));
-            self.out.push(b']');
+            let time = times.of(i);
+            match std::mem::take(&mut first) {
+                true => {
+                    self.raw(b",\"values\":[");
+                    self.raw(time.get(1..).unwrap_or_default());
+                }
+                false => self.raw(time),
+            }
+            self.digits(s.values.get(i).copied().unwrap_or(f64::NAN));
+            self.raw(b"\"]");
         }
         if !first {
             self.out.push(b']');
         }
         let mut first = true;
         for (step, h) in &s.histograms {
-            self.raw(if first { b",\"histograms\":[" } else { b"," });
+            let field: &[u8] = if first { b",\"histograms\":[" } else { b"," };
+            self.raw(field);
             first = false;
-            self.raw(times.of(*step as usize));
+            let time = times.of(*step as usize);
+            // Without the comma before it, and the quote behind it.
+            self.raw(time.get(1..time.len().saturating_sub(1)).unwrap_or_default());
             self.histogram(h);
             self.out.push(b']');
         }
@@ -273,7 +296,7 @@ fn is_line_separator(bytes: &[u8], i: usize) -> bool {
     matches!(bytes.get(i..i + 3), Some([0xe2, 0x80, 0xa8 | 0xa9]))
 }
 
-/// `[t,` for every step of a grid.
+/// `,[t,"` for every step of a grid, so that a point is three pieces: this, the digits, and `"]`.
 struct StepTimes {
     text: Vec<u8>,
     ends: Vec<u32>,
@@ -284,9 +307,9 @@ impl StepTimes {
         let mut w = Writer::new();
         let mut ends = Vec::with_capacity(grid.steps().min(1 << 20));
         for i in 0..grid.steps() {
-            w.raw(b"[");
+            w.raw(b",[");
             w.timestamp(grid.time(i));
-            w.raw(b",");
+            w.raw(b",\"");
             ends.push(w.len() as u32);
         }
         Self { text: w.out, ends }

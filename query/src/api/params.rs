@@ -39,6 +39,15 @@ impl Params {
         Ok(Self { all })
     }
 
+    /// All parameters but those of the names left out, in order of name.
+    #[must_use]
+    pub fn sorted(&self, without: &[&str]) -> Vec<(String, String)> {
+        let mut out = self.all.clone();
+        out.retain(|(n, _)| !without.contains(&n.as_str()));
+        out.sort_by(|a, b| a.0.cmp(&b.0));
+        out
+    }
+
     /// The first value of `name`; empty when there is none.
     #[must_use]
     pub fn get(&self, name: &str) -> &str {

@@ -1,18 +1,22 @@
 //! `query`, `query_range`, `format_query`, `query_explain`.
 
+use std::sync::Arc;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::Response;
 use periplus_promql::annotations::{Annotation, Severity};
-use periplus_promql::parse;
+use periplus_promql::engine::{ErrorKind, QueryError};
+use periplus_promql::parse::{self, ast::Expr};
 use periplus_promql::value::{StepGrid, Value};
 use tracing::Instrument;
 
 use super::error::ApiError;
 use super::json::Writer;
 use super::params::Params;
+use super::respond::Prepared;
 use super::{Api, respond};
-use crate::answer::{Answered, When};
+use crate::answer::{Answered, Options, When};
 use crate::endpoints::now_ms;
 use crate::plan::plan;
 
@@ -68,6 +72,19 @@ fn grid(p: &Params) -> Result<StepGrid, ApiError> {
     Ok(StepGrid { start_ms, end_ms, step_ms: (step_ns / 1_000_000).max(1) })
 }
 
+/// What makes two questions the same: when they are evaluated, and everything else they say.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Same {
+    instant: bool,
+    start_ms: i64,
+    end_ms: i64,
+    step_ms: i64,
+    parameters: Vec<(String, String)>,
+}
+
+/// An answer that several clients may wait for.
+pub(crate) type Outcome = Result<Arc<Prepared>, ApiError>;
+
 async fn answer(
     api: &Api,
     p: &Params,
@@ -77,27 +94,75 @@ async fn answer(
     let options = p.options(&api.defaults)?;
     let text = p.get("query");
     let expr = parse::parse(text).map_err(|e| ApiError::parameter("query", e))?;
-    let _running = api.metrics.running();
-    let span = tracing::info_span!("query", query = text, instant = when.instant);
-    let result = api.answerer.answer(&expr, text.into(), when, &options).instrument(span).await;
-    let mut answered = result.map_err(|e| {
-        api.metrics.failed(e.kind.error_type());
-        ApiError::from(e)
-    })?;
-    api.metrics.answered(answered.requests, answered.missing.len());
-    if limit > 0 && truncate(&mut answered.value, limit) {
-        warn(&mut answered, "results truncated due to limit".to_owned());
+    let same = Same {
+        instant: when.instant,
+        start_ms: when.grid.start_ms,
+        end_ms: when.grid.end_ms,
+        step_ms: when.grid.step_ms,
+        parameters: p.sorted(&["time", "start", "end", "step"]),
+    };
+    let question = Question {
+        api: api.clone(),
+        text: text.to_owned(),
+        expr,
+        when,
+        options,
+        limit,
+        stats: p.get("stats").to_owned(),
+    };
+    let (outcome, joined) = api.together.ask(same, || question.run()).await;
+    if joined {
+        api.metrics.coalesced();
     }
-    let stats = p.get("stats");
-    if !matches!(stats, "" | "true" | "all") {
-        let text = format!(
-            "value {stats:?} for parameter \"stats\" is deprecated and will be rejected in the next \
-             major release, use \"true\" or \"all\""
-        );
-        warn(&mut answered, text);
+    Ok(outcome?.respond())
+}
+
+/// A question that is asked once, whoever waits for it.
+struct Question {
+    api: Api,
+    text: String,
+    expr: Expr,
+    when: When,
+    options: Options,
+    limit: usize,
+    stats: String,
+}
+
+impl Question {
+    async fn run(self) -> Outcome {
+        let (api, text, when) = (&self.api, self.text.as_str(), self.when);
+        let _running = api.metrics.running();
+        let mut active = api.queries.begin(text, when);
+        let span = tracing::info_span!("query", query = text, instant = when.instant);
+        let work = api.answerer.answer(&self.expr, text.into(), when, &self.options);
+        let result = tokio::select! {
+            result = work.instrument(span) => result,
+            () = active.stop.clone().cancelled_owned() => {
+                let text = "query was canceled in expression evaluation";
+                Err(QueryError::new(ErrorKind::Canceled, text))
+            }
+        };
+        let mut answered = result.map_err(|e| {
+            api.metrics.failed(e.kind.error_type());
+            ApiError::from(e)
+        })?;
+        active.answered(answered.stats.total_samples);
+        api.metrics.answered(answered.requests, answered.missing.len());
+        if self.limit > 0 && truncate(&mut answered.value, self.limit) {
+            warn(&mut answered, "results truncated due to limit".to_owned());
+        }
+        let stats = self.stats.as_str();
+        if !matches!(stats, "" | "true" | "all") {
+            let text = format!(
+                "value {stats:?} for parameter \"stats\" is deprecated and will be rejected in the next \
+                 major release, use \"true\" or \"all\""
+            );
+            warn(&mut answered, text);
+        }
+        let instant = when.instant.then_some(when.grid.start_ms);
+        let grid = (!stats.is_empty()).then_some(when.grid);
+        Ok(Arc::new(Prepared::new(answered, instant, text, grid, active)))
     }
-    let instant = when.instant.then_some(when.grid.start_ms);
-    Ok(respond::result(answered, instant, text, (!stats.is_empty()).then_some(when.grid)).await)
 }
 
 fn warn(answered: &mut Answered<Value>, text: String) {

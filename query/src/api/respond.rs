@@ -1,12 +1,15 @@
 //! Answers on their way out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, Response, header};
+use parking_lot::Mutex;
 use periplus_promql::value::{StepGrid, Value};
 use tokio::sync::mpsc;
 
+use super::active::Running;
 use super::json::{self, Writer};
 use crate::answer::Answered;
 use crate::endpoints::Missing;
@@ -85,34 +88,91 @@ pub(super) fn shown<V>(answered: &Answered<V>, query: &str) -> (Vec<String>, Vec
     answered.annotations.to_strings(query, room)
 }
 
-/// The answer to a query. What is long is written while it is sent.
-pub(super) async fn result(
+/// An answer to a query, ready to be sent to all who asked.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    body: Prepare,
+    missing: Vec<Missing>,
+    /// Told of the bytes that are sent; it ends with the last client.
+    running: Mutex<Running>,
+}
+
+#[derive(Debug)]
+enum Prepare {
+    /// Written already.
+    Short(Bytes),
+    /// Written while it is sent.
+    Long(Box<Long>),
+}
+
+#[derive(Debug)]
+struct Long {
     answered: Answered<Value>,
     instant: Option<i64>,
-    query: &str,
+    query: String,
     stats: Option<StepGrid>,
-) -> Response<Body> {
-    let (warnings, infos) = shown(&answered, query);
-    let missing = answered.missing.clone();
-    let long = is_long(&answered.value);
-    let write = move |full: &mut dyn FnMut(&mut Writer)| {
+}
+
+impl Long {
+    fn write(&self, full: &mut dyn FnMut(&mut Writer)) -> Bytes {
+        let (warnings, infos) = shown(&self.answered, &self.query);
         let mut w = Writer::new();
         w.raw(b"{\"status\":\"success\",\"data\":{");
-        json::result(&mut w, &answered.value, instant, |w| full(w));
-        if let Some(grid) = stats {
-            statistics(&mut w, &answered, grid);
+        json::result(&mut w, &self.answered.value, self.instant, |w| full(w));
+        if let Some(grid) = self.stats {
+            statistics(&mut w, &self.answered, grid);
         }
         w.raw(b"}");
         notes(&mut w, &warnings, &infos);
         w.raw(b"}");
         w.finish()
-    };
-    let mut response = match long {
-        false => json_response(Body::from(write(&mut |_| {}))),
-        true => json_response(in_pieces(write)),
-    };
-    mark(&mut response, &missing);
-    response
+    }
+}
+
+impl Prepared {
+    /// The answer of `running`. What is short is written at once.
+    pub(super) fn new(
+        answered: Answered<Value>,
+        instant: Option<i64>,
+        query: &str,
+        stats: Option<StepGrid>,
+        running: Running,
+    ) -> Self {
+        let missing = answered.missing.clone();
+        let long = is_long(&answered.value);
+        let answer = Long { answered, instant, query: query.to_owned(), stats };
+        let body = match long {
+            false => Prepare::Short(answer.write(&mut |_| {})),
+            true => Prepare::Long(Box::new(answer)),
+        };
+        Self { body, missing, running: Mutex::new(running) }
+    }
+
+    /// A response for one client.
+    pub(super) fn respond(self: &Arc<Self>) -> Response<Body> {
+        let mut response = match &self.body {
+            Prepare::Short(bytes) => {
+                self.running.lock().wrote(bytes.len());
+                json_response(Body::from(bytes.clone()))
+            }
+            Prepare::Long(_) => {
+                let this = Arc::clone(self);
+                json_response(in_pieces(move |full| {
+                    let Prepare::Long(answer) = &this.body else { return Bytes::new() };
+                    let mut bytes = 0;
+                    let last = answer.write(&mut |w| {
+                        let before = w.len();
+                        full(w);
+                        bytes += before - w.len();
+                    });
+                    this.running.lock().wrote(bytes + last.len());
+                    last
+                }))
+            }
+        };
+        mark(&mut response, &self.missing);
+        response
+    }
 }
 
 /// Whether an answer is better written elsewhere than on an I/O thread.

@@ -21,13 +21,31 @@ fn send(value: &Value) -> Response<Body> {
 }
 
 pub(super) async fn front() -> Response<Body> {
-    let page = "<!DOCTYPE html><title>periplus query</title><h1>periplus query</h1><p>The Prometheus \
-                HTTP API over the fleet: <a href=\"/api/v1/endpoints\">/api/v1/endpoints</a>.</p>\n";
+    const PAGE: &str = concat!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>periplus query</title>\n",
+        "<h1>periplus query ",
+        env!("CARGO_PKG_VERSION"),
+        "</h1>\n<p>The Prometheus HTTP API over all clusters. Point Grafana's Prometheus data source here.\n",
+        "<ul>\n<li><a href=\"api/v1/endpoints\">endpoints</a>: who is asked, and how they are\n",
+        "<li><a href=\"api/v1/targets?state=active\">targets</a>, <a href=\"api/v1/rules\">rules</a>,\n",
+        "<a href=\"api/v1/alerts\">alerts</a> of all clusters\n",
+        "<li><a href=\"api/v1/cardinality\">cardinality</a>: series by metric, over the fleet\n",
+        "<li><a href=\"api/v1/queries/active\">running queries</a>,\n",
+        "<a href=\"api/v1/queries/top\">the costliest ones</a>\n",
+        "<li><a href=\"api/v1/openapi.json\">OpenAPI document</a> of this API\n",
+        "<li><a href=\"-/ready\">ready</a>, <a href=\"-/healthy\">healthy</a>\n</ul>\n</html>\n",
+    );
     let head = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
     ];
-    (head, page).into_response()
+    (head, PAGE).into_response()
+}
+
+/// The document that describes this API.
+pub(super) async fn openapi() -> Response<Body> {
+    const DOCUMENT: &str = include_str!("openapi.json");
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT).into_response()
 }
 
 pub(super) async fn healthy() -> &'static str {
@@ -89,10 +107,6 @@ pub(super) async fn flags(State(api): State<Api>) -> Response<Body> {
 pub(super) async fn config(State(api): State<Api>) -> Response<Body> {
     let yaml: String = api.flags.iter().map(|(n, v)| format!("{n}: {v:?}\n")).collect();
     send(&json!({ "yaml": yaml }))
-}
-
-pub(super) async fn features() -> Response<Body> {
-    send(&json!({ "api": {}, "promql": {} }))
 }
 
 /// Every endpoint with its health, and every stream behind it.

@@ -18,9 +18,9 @@ pub(super) struct EncodedChunk {
 #[derive(Debug)]
 pub(super) struct ChunkSeries {
     labels: Labels,
-    chunks: Vec<EncodedChunk>,
+    pub(super) chunks: Vec<EncodedChunk>,
     /// Whether no two chunks overlap.
-    disjoint: bool,
+    pub(super) disjoint: bool,
 }
 
 impl ChunkSeries {

@@ -36,6 +36,29 @@ fn values_as_go_prints_them() {
     }
 }
 
+/// The fast ways print what the slow and exact one prints.
+#[test]
+fn all_ways_of_printing_agree() {
+    let mut state = 1u64;
+    for i in 0..200_000 {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let bits = state ^ (state >> 29);
+        let v = match i % 4 {
+            0 => f64::from_bits(bits),
+            1 => (bits >> 11) as f64 / (1u64 << 53) as f64,
+            2 => (bits >> 44) as f64 / 100.0,
+            _ => (bits >> 30) as f64 * 0.001,
+        };
+        assert_eq!(
+            written(|w| w.value(v)),
+            format!("\"{}\"", format_json(v)),
+            "{:016x}",
+            v.to_bits()
+        );
+    }
+}
+
 #[test]
 fn timestamps_have_three_decimals_or_none() {
     let cases = [
