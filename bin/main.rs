@@ -15,6 +15,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use periplus_daemon::config::{self, ConfigError};
 
+/// Queries make and drop many small things on all workers, which takes the system's allocator about as
+/// long as the rest of their work.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// One place to look out over every Kubernetes cluster you run.
 ///
 /// A sidecar stands beside each cluster's Prometheus; a query process answers PromQL over all of

@@ -26,6 +26,10 @@ use std::time::Duration;
 use http::Client;
 use server::Server;
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 struct Args {
     runs: usize,
     pods: u32,
