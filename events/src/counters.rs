@@ -224,6 +224,24 @@ impl Counters {
         self.inner.lock().through_id
     }
 
+    /// How many series `takes` takes.
+    #[must_use]
+    pub fn count(&self, takes: impl Fn(&Key) -> bool) -> usize {
+        self.inner.lock().series.keys().filter(|k| takes(k)).count()
+    }
+
+    /// Looks at each series.
+    pub fn each(&self, look: impl FnMut(&Key)) {
+        self.inner.lock().series.keys().for_each(look);
+    }
+
+    /// The oldest time with a sample; `None`: there are no series.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<i64> {
+        let inner = self.inner.lock();
+        inner.series.values().filter_map(|s| s.points.first()).map(|p| p.0).min()
+    }
+
     /// Writes them down.
     ///
     /// # Errors

@@ -93,6 +93,7 @@ pub struct Bound {
     /// The hub.
     pub hub: Hub,
     listener: Option<Listener>,
+    grpc: Option<crate::promql::Bound>,
 }
 
 impl Bound {
@@ -100,6 +101,14 @@ impl Bound {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.listener.as_ref().map(Listener::address)
+    }
+}
+
+impl Bound {
+    /// Where the gRPC service will listen, where there is one.
+    #[must_use]
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref().map(crate::promql::Bound::address)
     }
 }
 
@@ -185,7 +194,11 @@ pub async fn build(config: Config, admin: &Admin, drain: &Drain) -> Result<Bound
         let active = state::open(&hub, state::Log::Disk, drain).await?;
         hub.stand(Standing::Active(active), admin);
     }
-    Ok(Bound { hub, listener })
+    let grpc = match &hub.shared.config.grpc {
+        Some(address) => Some(crate::promql::Bound::bind(hub.clone(), address).await?),
+        None => None,
+    };
+    Ok(Bound { hub, listener, grpc })
 }
 
 /// Serves until the process is asked to end.
@@ -193,8 +206,16 @@ pub async fn build(config: Config, admin: &Admin, drain: &Drain) -> Result<Bound
 /// # Errors
 /// The certificates can't be used.
 pub async fn run(bound: Bound, drain: &Drain) -> Result<(), HubError> {
-    let Bound { hub, listener } = bound;
+    let Bound { hub, listener, grpc } = bound;
     let end = drain.token();
+    if let Some(grpc) = grpc {
+        let own = drain.clone();
+        drain.spawn("events hub: gRPC", async move {
+            if let Err(error) = grpc.run(&own).await {
+                tracing::error!(%error, "the events hub serves no gRPC");
+            }
+        });
+    }
     match listener {
         Some(listener) => {
             let tls = hub.shared.config.tls.rustls()?;

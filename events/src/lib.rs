@@ -4,7 +4,7 @@
 //! [`event`] makes it one row, whichever API it came through; [`filter`] says whether it is worth keeping;
 //! [`spool`] keeps it on disk until the hub has it; [`forward`] sends it, as [`wire`] says. In the centre
 //! [`hub`] writes it to its [`log`] before it acknowledges, [`store`] keeps one row of it, in memory and then
-//! in the bucket; [`search`] finds it again, for [`api`], [`loki`] and [`counters`]. [`apiserver`] is a
+//! in the bucket; [`search`] finds it again, for [`api`], [`loki`] and [`counters`] ([`promql`]). [`apiserver`] is a
 //! Kubernetes API server for tests and the demo; nothing else knows of it.
 //!
 //! The one decision worth knowing: a row's states form a join ([`event::Event::merge`]). Whatever is repeated,
@@ -25,6 +25,7 @@ pub mod search;
 pub mod api;
 pub mod loki;
 pub mod counters;
+pub mod promql;
 pub mod apiserver;
 
 pub use event::{Event, EventError};

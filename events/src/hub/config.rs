@@ -15,6 +15,9 @@ pub struct Config {
     /// Address of the HTTP API, for senders and readers
     #[arg(long, default_value = "127.0.0.1:9095", value_name = "ADDR")]
     pub listen: Option<String>,
+    /// Address of the gRPC service by which a query layer has periplus_events_total (give it there as --endpoint)
+    #[arg(long, value_name = "ADDR")]
+    pub grpc: Option<String>,
     /// Directory for the log, and for the files where there is no --bucket
     #[arg(long, default_value = "./events-data", value_name = "DIR")]
     pub data: PathBuf,

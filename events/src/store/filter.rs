@@ -245,7 +245,7 @@ impl Filter {
                 continue;
             }
             let holds = |v: &&str| summary.terms.may_hold(field_term(field.as_str(), v));
-            if matcher.literal_values().is_some_and(|all| !all.iter().any(|v| holds(&v))) {
+            if matcher.literal_values().is_some_and(|all| !all.iter().any(holds)) {
                 return false;
             }
         }

@@ -16,6 +16,8 @@ use crate::wire::Gap;
 pub const BLOCK_ROWS: usize = 4096;
 /// Bytes of rows that are packed together at the latest.
 const OPEN_BYTES_MAX: usize = 4 << 20;
+/// Rows wait so long for others to be packed with.
+const OPEN_US_MAX: i64 = 1_800_000_000;
 /// The index grows by shards, never all at once.
 const SHARDS: usize = 64;
 /// Gaps kept; the oldest go first.
@@ -350,13 +352,14 @@ impl Memory {
         self.gaps.retain(|_, g| g.to_us >= before_us);
     }
 
-    /// Whether the open rows should be packed before a row numbered `next` comes: they are many, or it is
-    /// of another day.
+    /// Whether the open rows should be packed before a row numbered `next` comes: they are many or old, or it
+    /// is of another day.
     #[must_use]
     pub fn is_full(&self, next: i64) -> bool {
         let first = self.open.iter().flatten().next().map_or(next, |r| r.id);
         self.open.len() >= BLOCK_ROWS
             || self.open_bytes >= OPEN_BYTES_MAX
+            || next.saturating_sub(first) > OPEN_US_MAX
             || first.div_euclid(DAY_US) != next.div_euclid(DAY_US)
     }
 
@@ -433,8 +436,8 @@ impl Memory {
     /// About `max` live rows numbered above `id`, ascending, and the number up to which these are all.
     #[must_use]
     pub fn after(&self, id: i64, max: usize) -> (Vec<Row>, i64) {
-        let mut out = Vec::new();
-        for sealed in self.sealed.iter().filter(|s| s.last_id() > id) {
+        // One block at a time: unpacking happens under the lock.
+        if let Some(sealed) = self.sealed.iter().find(|s| s.last_id() > id) {
             let ids = &sealed.block.columns.ids;
             let first = ids.partition_point(|i| *i <= id);
             let wanted: Vec<u32> = (first..ids.len())
@@ -446,10 +449,9 @@ impl Memory {
                 Some(last) if wanted.len() == max => ids.get(*last as usize).copied(),
                 _ => Some(sealed.last_id()),
             };
-            out.extend(sealed.block.rows(&wanted));
-            // One block at a time: unpacking happens under the lock.
-            return (out, through.unwrap_or(id));
+            return (sealed.block.rows(&wanted), through.unwrap_or(id));
         }
+        let mut out = Vec::new();
         let open = self.open.iter().flatten().filter(|r| r.id > id).take(max);
         out.extend(open.map(|r| Row::clone(r)));
         let through = match out.last() {

@@ -90,7 +90,6 @@ impl Bits {
         let step = hash.rotate_left(32) | 1;
         (0..u64::from(self.probes)).map(move |i| {
             let at = hash.wrapping_add(step.wrapping_mul(i)) & mask;
-            #[expect(clippy::cast_possible_truncation, reason = "below the number of words")]
             ((at / 64) as usize, 1 << (at % 64))
         })
     }

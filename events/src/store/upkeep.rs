@@ -24,7 +24,7 @@ pub struct UpkeepConfig {
     pub memory_bytes: usize,
     /// Files are deleted once their rows are older.
     pub retention: Duration,
-    /// Files of a day are merged into one of at most this many rows.
+    /// Files of a day are merged into ones of at most this many rows; they are merged in memory.
     pub merge_rows_max: u64,
     /// No file is written for fewer rows than this, unless they have waited for as long again.
     pub flush_rows_min: usize,
@@ -36,7 +36,7 @@ impl Default for UpkeepConfig {
             settle: Duration::from_secs(90 * 60),
             memory_bytes: 768 << 20,
             retention: Duration::from_secs(30 * 86_400),
-            merge_rows_max: 4_000_000,
+            merge_rows_max: 131_072,
             flush_rows_min: 16_384,
         }
     }

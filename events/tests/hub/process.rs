@@ -19,6 +19,8 @@ pub(crate) struct Process {
     child: Child,
     /// Where it listens.
     pub(crate) url: String,
+    /// Where its gRPC service is.
+    pub(crate) grpc: String,
 }
 
 impl Process {
@@ -43,9 +45,11 @@ impl Process {
                 }
             }
         });
-        let mut process = Self { child, url: String::new() };
-        let address = tokio::time::timeout(Duration::from_secs(120), rx).await;
-        process.url = format!("http://{}", address.expect("in time").expect("an address"));
+        let mut process = Self { child, url: String::new(), grpc: String::new() };
+        let addresses = tokio::time::timeout(Duration::from_secs(120), rx).await;
+        let addresses = addresses.expect("in time").expect("addresses");
+        let (http, grpc) = addresses.split_once(' ').expect("two addresses");
+        (process.url, process.grpc) = (format!("http://{http}"), format!("http://{grpc}"));
         process
     }
 
@@ -77,6 +81,7 @@ pub(crate) fn child() {
         let (admin, drain) = (Admin::new("test", "0", ""), Drain::new());
         let config = Config {
             listen: Some("127.0.0.1:0".into()),
+            grpc: Some("127.0.0.1:0".into()),
             data: data.into(),
             // Everything moves on while it is killed.
             settle: Duration::from_millis(50),
@@ -86,7 +91,7 @@ pub(crate) fn child() {
             ..Config::defaults()
         };
         let bound = hub::build(config, &admin, &drain).await.unwrap();
-        println!("\n{MARK}{}", bound.address().unwrap());
+        println!("\n{MARK}{} {}", bound.address().unwrap(), bound.grpc_address().unwrap());
         hub::run(bound, &drain).await.unwrap();
     });
 }

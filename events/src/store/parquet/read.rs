@@ -98,9 +98,13 @@ impl Metadata {
                 return Err(FileError::Shape("a row group is too large"));
             }
         }
-        let inner = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())?;
+        // Our own schema: the one in the file is read by code that panics on nonsense.
+        let options = ArrowReaderOptions::new()
+            .with_skip_arrow_metadata(true)
+            .with_schema(super::schema::schema());
+        let inner = ArrowReaderMetadata::try_new(Arc::new(metadata), options)?;
         let named = |name: &&str| inner.schema().column_with_name(name).is_some();
-        if !COLUMNS.iter().all(|name| named(&name)) {
+        if !COLUMNS.iter().all(named) {
             return Err(FileError::Shape("it lacks columns"));
         }
         Ok(Self { inner, file_length })

@@ -1,6 +1,7 @@
 //! A hub as a process of its own, over HTTP: killed under load, asked as clients ask.
 
-#[path = "hub/process.rs"]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
 mod process;
 
 use std::collections::BTreeMap;
@@ -337,4 +338,77 @@ async fn clients_see_what_is_there_and_hostile_ones_are_refused() {
     assert_eq!(odd.send().await.unwrap().status(), 415);
     assert_eq!(rows(&client, &url).await.len(), 100);
     hub.kill();
+}
+
+/// The totals of all series that the matchers select, by reason, as a query layer gets them.
+async fn totals(hub: &Process, cluster: &str) -> BTreeMap<String, f64> {
+    use periplus_block::chunk::{ChunkEncoding, ChunkSamples, decode};
+    use periplus_model::TimeRange;
+    use periplus_proto::thanos::store_client::StoreClient;
+    use periplus_proto::thanos::{LabelMatcher, SeriesRequest, label_matcher, series_response};
+    let channel =
+        tonic::transport::Endpoint::from_shared(hub.grpc.clone()).unwrap().connect().await.unwrap();
+    let equal = |name: &str, value: &str| LabelMatcher {
+        r#type: label_matcher::Type::Eq as i32,
+        name: name.into(),
+        value: value.into(),
+    };
+    let request = SeriesRequest {
+        min_time: 0,
+        max_time: i64::MAX,
+        matchers: vec![equal("__name__", "periplus_events_total"), equal("cluster", cluster)],
+        ..SeriesRequest::default()
+    };
+    let mut stream = StoreClient::new(channel).series(request).await.unwrap().into_inner();
+    let mut out = BTreeMap::new();
+    while let Some(message) = stream.message().await.unwrap() {
+        let Some(series_response::Result::Series(series)) = message.result else { continue };
+        let raw = series.chunks.last().unwrap().raw.as_ref().unwrap();
+        let mut samples = ChunkSamples::new();
+        decode(ChunkEncoding::Xor, &raw.data, TimeRange::ALL, &mut samples).unwrap();
+        let label =
+            |name: &str| series.labels.iter().find(|l| l.name == name).map(|l| l.value.clone());
+        assert_eq!(label("cluster").as_deref(), Some(cluster));
+        out.insert(label("reason").unwrap(), *samples.values.last().unwrap());
+    }
+    out
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counters_count_each_occurrence_once_across_kills() {
+    let dir = tempfile::tempdir().unwrap();
+    let client = reqwest::Client::new();
+    let of = |reason: &str, uid: usize, version: u64| Event {
+        cluster: "c".into(),
+        reason: reason.into(),
+        ..event(uid, version)
+    };
+    for round in 1..=3_u64 {
+        let mut hub = Process::start(dir.path()).await;
+        // Counts rise by one a round; all of it is sent twice, and what was before once more.
+        for version in [round, round, 1] {
+            let events: Vec<Event> =
+                (0..20).map(|i| of(["BackOff", "Failed"][i % 2], i, version)).collect();
+            post(&client, &hub.url, &events).await.unwrap();
+        }
+        // A sample may not have its time yet: they stand at multiples of fifteen seconds.
+        let text = client
+            .get(format!("{}/api/v1/events/metrics?cluster=c", hub.url))
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        let line = format!(
+            "periplus_events_total{{kind=\"Pod\",namespace=\"ns0\",reason=\"BackOff\",type=\"Warning\"}} {}",
+            2 * round
+        );
+        assert!(text.contains(&line), "{line} in {text}");
+        let served = totals(&hub, "c").await;
+        let most = 20.0 * f64::from(u32::try_from(round).unwrap());
+        assert!(served.keys().eq(["BackOff", "Failed"].iter()), "{served:?}");
+        assert!(served.values().all(|v| *v <= most), "{served:?}");
+        hub.kill();
+    }
 }
