@@ -230,13 +230,11 @@ impl Forwarder {
         let kept = tokio::task::spawn_blocking(move || {
             spool.acknowledge(&pending).map(|()| spool.take_lost())
         });
-        if kept.await.map_err(std::io::Error::other)?? {
-            if let Some(watcher) = &self.watcher {
-                tracing::info!(
-                    "the hub is back after rows were lost: listing all events once more"
-                );
-                watcher.relist();
-            }
+        if kept.await.map_err(std::io::Error::other)??
+            && let Some(watcher) = &self.watcher
+        {
+            tracing::info!("the hub is back after rows were lost: listing all events once more");
+            watcher.relist();
         }
         Ok(true)
     }

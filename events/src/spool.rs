@@ -121,6 +121,8 @@ struct Inner {
     file: Option<File>,
     acknowledged: Place,
     gaps: Gaps,
+    /// When the last frame that was read had been appended; 0 before the first.
+    read_us: i64,
     /// Rows were lost since somebody last asked.
     lost: bool,
 }
@@ -176,7 +178,7 @@ impl Spool {
             tracing::warn!(newest, ?acknowledged, "the spool is older than its acknowledgements");
         }
         let segment_bytes = (config.bytes_max / 16).clamp(64 << 10, 8 << 20);
-        let inner = Inner { segments, file: None, acknowledged, gaps, lost: false };
+        let inner = Inner { segments, file: None, acknowledged, gaps, read_us: 0, lost: false };
         let spool = Self {
             config,
             segment_bytes,
@@ -273,8 +275,7 @@ impl Spool {
 
     /// Lets the oldest segments go while they are too old, or while there is no room for `more` bytes.
     fn make_room(&self, inner: &mut Inner, more: u64) {
-        let age = i64::try_from(self.config.age_max.as_micros()).unwrap_or(i64::MAX);
-        let oldest = now_us().saturating_sub(age);
+        let oldest = self.oldest_us();
         loop {
             let total: u64 = inner.segments.iter().map(|s| s.bytes).sum();
             let Some(first) = inner.segments.front() else { return };
@@ -287,6 +288,12 @@ impl Spool {
             };
             self.drop_first(inner, reason);
         }
+    }
+
+    /// Before this time nothing in the spool was appended.
+    fn oldest_us(&self) -> i64 {
+        let age = i64::try_from(self.config.age_max.as_micros()).unwrap_or(i64::MAX);
+        now_us().saturating_sub(age)
     }
 
     fn drop_first(&self, inner: &mut Inner, reason: &'static str) {
@@ -348,6 +355,7 @@ impl Spool {
                             return Ok(pending);
                         }
                         bytes += size;
+                        inner.read_us = frame.at_us;
                         pending.rows += frame.events.len() as u64;
                         pending.events.extend(frame.events);
                         pending.place = Place { segment: id, offset: frames.offset() };
@@ -376,7 +384,11 @@ impl Spool {
     fn skip_damage(&self, inner: &mut Inner, id: u64) {
         let youngest = inner.segments.back().is_some_and(|s| s.id == id);
         let Some(at) = inner.segments.iter().position(|s| s.id == id) else { return };
-        let Some(segment) = inner.segments.remove(at) else { return };
+        let Some(mut segment) = inner.segments.remove(at) else { return };
+        // What stood in the damaged part was appended after what was read before, and before what follows.
+        let known = [segment.to_us, inner.read_us].into_iter().filter(|&us| us > 0).max();
+        segment.from_us = known.unwrap_or_else(|| self.oldest_us());
+        segment.to_us = inner.segments.get(at).map_or_else(now_us, |next| next.from_us);
         if youngest {
             inner.file = None;
         }

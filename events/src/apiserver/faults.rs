@@ -16,6 +16,8 @@ struct Inner {
     silent: bool,
     pause: Duration,
     watches: u64,
+    /// Grows when open watches are to end.
+    epoch: u64,
 }
 
 /// Faults, set by a test while the server runs.
@@ -30,7 +32,9 @@ impl Faults {
 
     /// All requests are refused with 503 while `down`; open watches end.
     pub fn set_down(&self, down: bool) {
-        self.0.lock().down = down;
+        let mut inner = self.0.lock();
+        inner.down = down;
+        inner.epoch += u64::from(down);
     }
 
     /// Every watch is broken after this many lines, `inside` bytes into the next line if there is one.
@@ -79,8 +83,8 @@ impl Faults {
         self.0.lock().watches += 1;
     }
 
-    pub(super) fn is_down(&self) -> bool {
-        self.0.lock().down
+    pub(super) fn epoch(&self) -> u64 {
+        self.0.lock().epoch
     }
 
     pub(super) fn is_silent(&self) -> bool {

@@ -135,11 +135,11 @@ impl Store {
             namespace: namespace.to_owned(),
             json,
         });
-        if inner.history.len() > HISTORY_MAX {
-            if let Some(gone) = inner.history.pop_front() {
-                inner.history_from += 1;
-                inner.compacted = inner.compacted.max(gone.resource_version);
-            }
+        if inner.history.len() > HISTORY_MAX
+            && let Some(gone) = inner.history.pop_front()
+        {
+            inner.history_from += 1;
+            inner.compacted = inner.compacted.max(gone.resource_version);
         }
         let end = inner.history_from + inner.history.len() as u64;
         drop(inner);

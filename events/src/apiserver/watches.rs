@@ -29,6 +29,8 @@ struct Stream {
     lines: usize,
     broken: bool,
     ends_at: Instant,
+    /// The faults' epoch when it began.
+    epoch: u64,
 }
 
 /// The body of a watch after `from`; with `None` it begins with the whole state.
@@ -66,8 +68,19 @@ pub(super) fn body(
         }
     };
     let ends_at = Instant::now() + timeout;
-    let state =
-        Stream { store, faults, namespace, changed, at, first, lines: 0, broken: false, ends_at };
+    let epoch = faults.epoch();
+    let state = Stream {
+        store,
+        faults,
+        namespace,
+        changed,
+        at,
+        first,
+        lines: 0,
+        broken: false,
+        ends_at,
+        epoch,
+    };
     Body::from_stream(stream::unfold(state, |mut state| async move {
         let piece = state.next().await?;
         Some((piece, state))
@@ -92,6 +105,9 @@ impl Stream {
         }
         loop {
             let at = self.at?;
+            if Instant::now() >= self.ends_at || self.faults.epoch() != self.epoch {
+                return None;
+            }
             if !self.faults.is_silent() {
                 self.changed.mark_unchanged();
                 let changes = self.store.changes(at, CHANGES_MAX);
@@ -112,9 +128,6 @@ impl Stream {
             tokio::select! {
                 _ = self.changed.changed() => {}
                 () = tokio::time::sleep_until(look.min(self.ends_at)) => {}
-            }
-            if Instant::now() >= self.ends_at || self.faults.is_down() {
-                return None;
             }
         }
     }

@@ -51,6 +51,8 @@ pub struct Head {
 /// A frame's rows.
 #[derive(Debug)]
 pub struct Frame {
+    /// When it was appended, microseconds since 1970.
+    pub at_us: i64,
     /// The rows.
     pub events: Vec<Event>,
 }
@@ -178,6 +180,6 @@ impl Frames {
             .map_err(|_| FrameError::Damaged("it can't be decompressed"))?;
         let events = serde_json::from_slice(&raw)
             .map_err(|_| FrameError::Damaged("its rows can't be read"))?;
-        Ok(Some(Frame { events }))
+        Ok(Some(Frame { at_us: head.at_us, events }))
     }
 }

@@ -148,7 +148,7 @@ fn damage_costs_a_segment_and_is_a_gap() {
     assert_eq!((left.first(), left.last()), (Some(&0), Some(&1999)));
     assert_eq!(gaps.len(), 1);
     assert_eq!(gaps[0].reason, "spool_damaged");
-    assert!(left.len() < 2000 && gaps[0].from_us > 0);
+    assert!(left.len() < 2000 && gaps[0].from_us > 0 && gaps[0].from_us <= gaps[0].to_us);
     spool.append(&rows(5000, 1)).expect("still works");
     assert_eq!(drain(&spool).0, [5000]);
 }

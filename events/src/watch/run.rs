@@ -125,6 +125,8 @@ pub struct Watcher {
     /// Positions of the other replica or before the list, which a watch is to begin from.
     rewind: Option<u64>,
     listed_at: Instant,
+    /// Events that could not be read since the position was kept: since when, and how many.
+    unreadable: Option<(i64, u64)>,
     /// Lists completed so far.
     lists: u64,
     contact_at: Instant,
@@ -188,6 +190,7 @@ impl Watcher {
             rewind: None,
             listed_at: now,
             lists: 0,
+            unreadable: None,
             contact_at: now,
             saved: Cursor::default(),
             saved_at: now,
@@ -346,12 +349,13 @@ impl Watcher {
             (Next::Watch, _) if invalid || (refused && failures >= FAILURES_MAX) => {
                 *next = Next::List(ListReason::Failing);
             }
-            (Next::List(_), _) if self.stream_lists == Some(true) => {
-                // A server that has no streaming lists refuses them or never says that they are complete.
-                if invalid || matches!(error, StepError::Silent(_)) || failures >= 1 {
-                    tracing::info!(%error, "listing in pages from now on");
-                    self.stream_lists = Some(false);
-                }
+            // A server that has no streaming lists refuses them or never says that they are complete.
+            (Next::List(_), _)
+                if self.stream_lists == Some(true)
+                    && (invalid || matches!(error, StepError::Silent(_)) || failures >= 1) =>
+            {
+                tracing::info!(%error, "listing in pages from now on");
+                self.stream_lists = Some(false);
             }
             _ => {}
         }
@@ -564,11 +568,13 @@ impl Watcher {
             let event = match object {
                 None => {
                     self.metrics.skip("too_large");
+                    self.unreadable(now);
                     tracing::warn!("an event object was too large to be read");
                     continue;
                 }
                 Some(Err(error)) => {
                     self.metrics.skip("malformed");
+                    self.unreadable(now);
                     tracing::warn!(%error, "an event could not be read");
                     continue;
                 }
@@ -578,6 +584,7 @@ impl Watcher {
             match event {
                 Err(error) => {
                     self.metrics.skip("malformed");
+                    self.unreadable(now);
                     tracing::warn!(%error, "an event could not be taken");
                 }
                 Ok(event) => match self.seen.look(&event) {
@@ -592,6 +599,11 @@ impl Watcher {
             }
         }
         rows
+    }
+
+    fn unreadable(&mut self, now_us: i64) {
+        let (from_us, events) = self.unreadable.unwrap_or((now_us, 0));
+        self.unreadable = Some((from_us, events + 1));
     }
 
     async fn pass_on(&self, rows: Vec<crate::Event>) -> Result<(), StepError> {
@@ -654,9 +666,21 @@ impl Watcher {
         if self.position.resource_version == 0 || self.saved == self.position {
             return Ok(());
         }
+        let unreadable = self.unreadable.take().map(|(from_us, events)| Gap {
+            cluster: self.config.cluster.clone(),
+            id: ulid::Ulid::generate().to_string(),
+            reason: "malformed".to_owned(),
+            from_us,
+            to_us: now_us(),
+            events,
+            detail: "events that could not be read; the watcher's log says why".to_owned(),
+        });
         let (sink, file, cursor) =
             (Arc::clone(&self.sink), self.file.clone(), self.position.clone());
         let saved = tokio::task::spawn_blocking(move || {
+            if let Some(gap) = unreadable {
+                sink.gap(gap)?;
+            }
             sink.sync()?;
             file.save(&cursor)
         });

@@ -73,7 +73,7 @@ async fn a_position_from_the_future_is_noticed() {
     server.store.put(event(99, 3));
     server.faults.set_down(false);
     until("the new row is there", || counts(&running.rows).contains(&("uid-99".into(), 3))).await;
-    assert_eq!(running.rows.gaps.lock().len(), 1);
+    until("the gap is there", || running.rows.gaps.lock().len() == 1).await;
     running.stop().await;
     end.cancel();
 }
@@ -157,6 +157,53 @@ async fn a_full_disk_loses_nothing() {
     };
     until("nothing is missing", || counts(&running.rows) == expect).await;
     assert!(running.rows.gaps.lock().is_empty());
+    running.stop().await;
+    end.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_objects_cost_themselves_alone() {
+    let (server, end) = server().await;
+    let running = Running::start(&server.url(), config()).await;
+    until("a watch is open", || server.faults.watches() == 1).await;
+    let send = |name: &str, json: &str| {
+        let version = server.store.tick();
+        let json = json.replace("RV", &version.to_string());
+        server.store.apply(periplus_events::apiserver::Kind::Added, "shop", name, version, &json);
+    };
+    let deep = "[".repeat(100_000);
+    let big = "x".repeat(11 << 20);
+    let escapes = "\\u0000\\u001b".repeat(200_000);
+    for (n, json) in [
+        "null".to_owned(),
+        "17".to_owned(),
+        r#"{"metadata":{"resourceVersion":"RV"}}"#.to_owned(),
+        r#"{"metadata":{"uid":"a b","resourceVersion":"RV"}}"#.to_owned(),
+        format!(r#"{{"metadata":{{"uid":"u","resourceVersion":"RV"}},"x":{deep}}}"#),
+        format!(r#"{{"metadata":{{"uid":"u","resourceVersion":"RV"}},"message":"{big}"}}"#),
+        r#"{"metadata":{"uid":"u","resourceVersion":"RV"},"count":1e30}"#.to_owned(),
+    ]
+    .iter()
+    .enumerate()
+    {
+        send(&format!("bad-{n}"), json);
+    }
+    send(
+        "long",
+        &format!(r#"{{"metadata":{{"uid":"long","resourceVersion":"RV"}},"message":"{escapes}"}}"#),
+    );
+    send(
+        "half",
+        r#"{"metadata":{"uid":"half","resourceVersion":"RV"},"message":"\ud800<b>","lastTimestamp":"9999-99-99"}"#,
+    );
+    let version = server.store.put(event(1, 1));
+    until("all was seen", || running.shared.position().0 == version).await;
+    let rows = running.rows.rows.lock().clone();
+    assert_eq!(rows.keys().map(String::as_str).collect::<Vec<_>>(), ["half", "long", "uid-1"]);
+    assert_eq!(rows["half"].message, "\u{fffd}<b>");
+    assert!(rows["long"].truncated && rows["long"].message.starts_with("\u{fffd}\u{fffd}"));
+    let lost: u64 = running.rows.gaps.lock().iter().map(|g| g.events).sum();
+    assert_eq!(lost, 7, "{:?}", running.rows.gaps.lock());
     running.stop().await;
     end.cancel();
 }

@@ -1,4 +1,4 @@
-//! Memory of a watcher's process at 1,000 events a second while the hub is away: below 30 MiB, and flat.
+//! Memory of a watcher's process at 1,000 events a second while the hub is away: small, and flat.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use crate::rows::until;
 
 const RATE: u64 = 1000;
 
-/// Resident bytes of a process.
-fn resident(pid: u32) -> u64 {
+/// Bytes of a process that are not its program: a test's program is large and debuggable, what is shipped is not.
+fn anonymous(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with("RssAnon:")).unwrap_or_default();
     let kib: u64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
     kib * 1024
 }
@@ -70,11 +70,11 @@ async fn memory_is_small_and_flat_while_the_hub_is_away() {
             n += 1;
         }
         if half == 0 && began.elapsed() > Duration::from_secs(seconds) / 2 {
-            half = resident(process.id());
+            half = anonymous(process.id());
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let last = resident(process.id());
+    let last = anonymous(process.id());
     let spooled: u64 = std::fs::read_dir(directory.path())
         .unwrap()
         .map(|e| e.and_then(|e| e.metadata()).map_or(0, |m| m.len()))
@@ -85,7 +85,7 @@ async fn memory_is_small_and_flat_while_the_hub_is_away() {
         last >> 10
     );
     assert!(spooled > 100_000, "{spooled}");
-    assert!(half > 0 && last < 30 << 20, "{} KiB", last >> 10);
+    assert!(half > 0 && last < 24 << 20, "{} KiB", last >> 10);
     assert!(last < half + (4 << 20), "{} KiB, then {} KiB", half >> 10, last >> 10);
     end.cancel();
 }

@@ -115,11 +115,11 @@ impl Running {
     }
 }
 
-/// Waits until `done`, for a minute at most.
+/// Waits until `done`, for long: machines are loaded.
 pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {
-        assert!(began.elapsed() < Duration::from_secs(60), "still not: {what}");
+        assert!(began.elapsed() < Duration::from_secs(150), "still not: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
