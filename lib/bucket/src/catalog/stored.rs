@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::part::{Month, PREFIX, Part};
@@ -66,7 +66,6 @@ pub(super) struct Replaced {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Superseded {
     /// The part.
-    #[serde(serialize_with = "put_one", deserialize_with = "take_one")]
     pub part: Arc<Part>,
     /// Since when no root names it, Unix milliseconds by the clock of who removed it.
     pub since_ms: i64,
@@ -77,26 +76,9 @@ pub struct Superseded {
 pub(super) struct Manifest {
     pub(super) stream: String,
     pub(super) month: Month,
-    #[serde(serialize_with = "put_all", deserialize_with = "take_all")]
     pub(super) parts: Vec<Arc<Part>>,
     #[serde(default)]
     pub(super) superseded: Vec<Superseded>,
-}
-
-fn put_one<S: Serializer>(part: &Arc<Part>, to: S) -> Result<S::Ok, S::Error> {
-    part.as_ref().serialize(to)
-}
-
-fn take_one<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<Part>, D::Error> {
-    Part::deserialize(from).map(Arc::new)
-}
-
-fn put_all<S: Serializer>(parts: &[Arc<Part>], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq(parts.iter().map(AsRef::as_ref))
-}
-
-fn take_all<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Arc<Part>>, D::Error> {
-    Ok(Vec::<Part>::deserialize(from)?.into_iter().map(Arc::new).collect())
 }
 
 impl Manifest {
