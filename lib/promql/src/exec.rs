@@ -304,7 +304,6 @@ impl<'a> Exec<'a> {
             Op::AbsentOverTime { child, labels } => self.absent(*child, labels, grid)?,
             Op::Histogram(h) => self.histogram_call(h, grid)?,
             Op::Info(i) => self.info(i, n)?,
-            Op::Empty => Frame::default(),
             Op::Number(_)
             | Op::Text(_)
             | Op::Time

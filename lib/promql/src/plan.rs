@@ -162,6 +162,8 @@ pub(crate) enum MapOp {
     Date(&'static str),
     /// `timestamp` of anything that is no selector: the evaluation time.
     StepTime,
+    /// Leaves nothing.
+    Nothing,
     /// A function of one histogram: `histogram_count`, …
     Histogram(&'static str),
 }
@@ -285,8 +287,6 @@ pub(crate) enum Op {
     },
     Histogram(HistogramCall),
     Info(Info),
-    /// Nothing at any step.
-    Empty,
 }
 
 impl Op {
@@ -298,8 +298,7 @@ impl Op {
             | Self::Time
             | Self::Leaf(_)
             | Self::Select(_)
-            | Self::RawRange { .. }
-            | Self::Empty => Vec::new(),
+            | Self::RawRange { .. } => Vec::new(),
             Self::Range(c) => {
                 let mut all = Vec::new();
                 if let RangeInput::Subquery(n) = c.input {
@@ -335,8 +334,7 @@ impl Op {
             | Self::Time
             | Self::Leaf(_)
             | Self::Select(_)
-            | Self::RawRange { .. }
-            | Self::Empty => {}
+            | Self::RawRange { .. } => {}
             Self::Range(c) => {
                 if let RangeInput::Subquery(n) = &mut c.input {
                     *n = f(*n);

@@ -87,6 +87,63 @@ mod tests {
         }
     }
 
+    /// What a fuzzer would do, for a bounded time: chunks of every kind with bytes changed decode both
+    /// ways to the same, or fail both ways and leave the buffers alone.
+    #[test]
+    fn changed_bytes_are_the_same_both_ways() {
+        let mut state = 88_172_645_463_325_252u64;
+        let mut next = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below as u64) as usize
+        };
+        let (mut floats, mut integers) = (ChunkSamples::new(), ChunkSamples::new());
+        let mut histograms = ChunkSamples::new();
+        for i in 0..40i64 {
+            floats.push(i * 1000 + i % 3, (i * i) as f64 / 7.0, 0);
+            let h = Histogram {
+                count: (3 * i) as u64,
+                sum: i as f64,
+                positive_spans: vec![Span { offset: 1, length: 3 }],
+                positive_buckets: vec![i, 2, -1],
+                ..Histogram::default()
+            };
+            histograms.push_histogram(i * 1000, HistogramValue::Float(h.to_float()), 0);
+            integers.push_histogram(i * 1000, HistogramValue::Integer(h), 0);
+        }
+        let chunks: Vec<_> =
+            [floats, integers, histograms].iter().flat_map(|s| encode(s).unwrap()).collect();
+        let (mut good, mut bad) = (0, 0);
+        for _ in 0..20_000 {
+            let chunk = &chunks[next(chunks.len())];
+            let mut bytes = chunk.payload.clone();
+            for _ in 0..1 + next(3) {
+                let at = next(bytes.len());
+                match next(8) {
+                    0 => bytes.truncate(at + 1),
+                    1 => bytes[at] = 0xff,
+                    _ => bytes[at] ^= 1 << next(8),
+                }
+            }
+            // The forms with start timestamps read the same bytes in another way.
+            let encodings = [1u8, 2, 3, 4, 5, 6].map(|b| ChunkEncoding::from_byte(b).unwrap());
+            let encoding = if next(3) > 0 { chunk.encoding } else { encodings[next(6)] };
+            let (mut long, mut short) = (ChunkSamples::new(), SampleBuffer::new());
+            let a = decode(encoding, &bytes, TimeRange::ALL, &mut long);
+            let b = decode_samples(encoding, &bytes, TimeRange::ALL, &mut short);
+            assert_eq!(a, b, "{encoding}: {bytes:?}");
+            assert_eq!(long.ts, short.ts, "{encoding}: {bytes:?}");
+            assert_eq!(long.start_ts, short.start_ts, "{encoding}: {bytes:?}");
+            assert_eq!(long.histograms.len(), short.histograms.len());
+            for ((_, x), (_, y)) in long.histograms.into_iter().zip(&short.histograms) {
+                assert_eq!(format!("{:?}", x.into_float()), format!("{y:?}"), "{bytes:?}");
+            }
+            if a.is_ok() { good += 1 } else { bad += 1 }
+        }
+        assert!(good > 1000 && bad > 1000, "{good} good, {bad} bad");
+    }
+
     #[test]
     fn appends_floats_and_histograms() {
         let mut out = periplus_model::SampleBuffer::new();

@@ -80,6 +80,10 @@ impl MapJob {
                 row.hist.clear();
                 floats(row, |i, _| Some(self.grid.time(i) as f64 / 1000.0));
             }
+            MapOp::Nothing => {
+                row.hist.clear();
+                row.present.reset(row.values.len());
+            }
             MapOp::Histogram(name) => histograms(row, name),
         }
         if matches!(self.op, MapOp::Histogram(_)) && !self.delayed {

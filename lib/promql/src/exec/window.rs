@@ -1,5 +1,7 @@
 //! Slides a window over the samples of a series.
 
+use std::cell::RefCell;
+
 use periplus_model::{CounterResetHint, FloatHistogram};
 
 use crate::exec::row::{Row, histogram_weight};
@@ -68,8 +70,14 @@ impl Job<'_> {
             }
             "resets" => self.slide(s, row, counts, cx, |w, _| changes::resets(w)),
             "changes" => self.slide(s, row, counts, cx, |w, _| changes::changes(w)),
-            "deriv" => self.slide(s, row, counts, cx, linear::deriv),
-            "predict_linear" => self.slide(s, row, counts, cx, linear::predict),
+            "deriv" => {
+                let times = RefCell::default();
+                self.slide(s, row, counts, cx, |w, cx| linear::deriv(w, &times, cx));
+            }
+            "predict_linear" => {
+                let times = RefCell::default();
+                self.slide(s, row, counts, cx, |w, cx| linear::predict(w, &times, cx));
+            }
             "double_exponential_smoothing" => self.slide(s, row, counts, cx, linear::smooth),
             _ => self.over_time(s, row, counts, cx),
         }

@@ -69,7 +69,6 @@ fn operator(op: &Op) -> String {
         Op::Absent { .. } | Op::AbsentOverTime { .. } => "absent".to_owned(),
         Op::Histogram(h) => h.func.to_owned(),
         Op::Info(_) => "info".to_owned(),
-        Op::Empty => "nothing".to_owned(),
     }
 }
 

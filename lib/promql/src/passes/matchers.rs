@@ -1,11 +1,13 @@
-//! Carries matchers across binary operations: in `a{job="x"} * on (job) b`, nothing of `b` with
-//! another job can find a partner.
+//! Carries matchers across binary operations: in `a{job="x"} * on (job) sum by (job) (b)`, nothing of
+//! `b` with another job can find a partner.
 //!
-//! Only where the result stays what Prometheus gives, errors included: the side that may not have two
-//! series of one group restricts the other, not the other way round, since two such series are an
-//! error even without a partner. Set operations know no such error. For the same reason it stops where
-//! reading a series can be an error by itself: where several names are dropped, so that two series may
-//! become one, and at functions that refuse arguments or histograms only once they meet a series.
+//! Only where the result stays what Prometheus gives, errors included. Two series of one group on the
+//! side that may have one are an error wherever the other side has anything, partner or not. So only
+//! that side restricts the other, and only where its labels can't be twice in a group: behind the other
+//! side's matchers nobody could tell any more where it had something. Set operations know no such error.
+//! For the same reason it stops where reading a series can be an error by itself: where several names
+//! are dropped, so that two series may become one, and at functions that refuse arguments or histograms
+//! only once they meet a series.
 //!
 //! What is lost are annotations about series that are not read any more. They can't matter to the
 //! result: such a series has no partner, so no value of it is in the answer, and what is wrong with it
@@ -13,7 +15,7 @@
 
 use periplus_model::{METRIC_NAME, MatchOp, Matcher};
 
-use crate::parse::ast::{AggregateOp, BinaryOp, Cardinality};
+use crate::parse::ast::{AggregateOp, BinaryOp, Cardinality, VectorMatching};
 use crate::plan::{Aggregate, NodeId, Op, Plan, RangeCall, RangeInput, VectorBinary};
 
 /// Adds to selectors what the other side of a binary operation makes certain.
@@ -26,6 +28,9 @@ pub(super) fn propagate(mut plan: Plan) -> Plan {
             continue;
         }
         for (from, to) in directions(&b) {
+            if !b.op.is_set() && !alone(&plan, from, m) {
+                continue;
+            }
             let known: Vec<Matcher> = facts(&plan, from)
                 .into_iter()
                 .filter(|f| *f.name != *METRIC_NAME)
@@ -46,6 +51,45 @@ fn directions(b: &VectorBinary) -> Vec<(NodeId, NodeId)> {
         (BinaryOp::Unless, _) | (_, Cardinality::OneToMany) => vec![(b.lhs, b.rhs)],
         _ => vec![(b.rhs, b.lhs)],
     }
+}
+
+/// Whether no two series of a node can be in one group of a matching.
+fn alone(plan: &Plan, mut id: NodeId, m: &VectorMatching) -> bool {
+    let matched = |label: &String| m.labels.contains(label);
+    loop {
+        match plan.nodes.get(id).map(|n| &n.op) {
+            Some(Op::Map(map)) => id = map.child,
+            Some(Op::Repeat(c)) => id = *c,
+            Some(Op::Aggregate(a)) if keeps_series(a.op) => id = a.child,
+            Some(Op::Aggregate(a)) if a.op == AggregateOp::CountValues => return false,
+            Some(Op::Aggregate(a)) => {
+                return match (m.on, a.without) {
+                    (true, without) => !without && a.grouping.iter().all(matched),
+                    (false, false) => !a.grouping.iter().any(matched),
+                    (false, true) => m.labels.iter().all(|l| a.grouping.contains(l)),
+                };
+            }
+            // Labels of series are unique, and but for the name all of them are matched.
+            Some(op) => {
+                let select = op.select().and_then(|s| plan.selects.get(s));
+                return !m.on
+                    && m.labels.is_empty()
+                    && select.is_some_and(|s| s.matchers.iter().any(is_name));
+            }
+            None => return false,
+        }
+    }
+}
+
+/// Aggregations that give some of their series as they are.
+fn keeps_series(op: AggregateOp) -> bool {
+    use AggregateOp::{Bottomk, LimitRatio, Limitk, Topk};
+    matches!(op, Topk | Bottomk | Limitk | LimitRatio)
+}
+
+/// Whether only series of one name pass.
+fn is_name(m: &Matcher) -> bool {
+    *m.name == *METRIC_NAME && m.op == MatchOp::Equal && !m.value.is_empty()
 }
 
 /// Whether series of different values of a label stay apart in an aggregation.
@@ -142,8 +186,10 @@ mod tests {
 
     #[test]
     fn carries_matchers_where_nothing_but_an_annotation_is_lost() {
-        assert!(doubled("a + on (job) b{job=\"x\"}"));
-        assert!(doubled("rate(a[5m]) / on (job) rate(b{job=\"x\"}[5m])"));
+        assert!(doubled("a + b{job=\"x\"}"));
+        assert!(doubled("rate(a[5m]) / rate(b{job=\"x\"}[5m])"));
+        assert!(doubled("a * on (job) group_left sum by (job) (b{job=\"x\"})"));
+        assert!(doubled("a * ignoring (pod) group_left sum without (pod) (b{job=\"x\"})"));
         assert!(doubled("a{job=\"x\"} and abs(b)"));
         assert!(doubled("{c=\"d\"} and b{job=\"x\"}"), "no name is dropped");
     }
@@ -152,7 +198,12 @@ mod tests {
     fn stops_where_an_error_would_be_lost() {
         // Two series without partners may become one when their names are dropped.
         assert!(!doubled("abs({c=\"d\"}) and b{job=\"x\"}"));
-        assert!(!doubled("rate({c=\"d\"}[5m]) + on (job) b{job=\"x\"}"));
+        assert!(!doubled("rate({c=\"d\"}[5m]) + b{job=\"x\"}"));
+        // Two series of one job would be an error wherever there is any `a`.
+        assert!(!doubled("a + on (job) b{job=\"x\"}"));
+        assert!(!doubled("a + {__name__=~\"b.*\",job=\"x\"}"));
+        assert!(!doubled("a * on (job) group_left topk by (job) (1, b{job=\"x\"})"));
+        assert!(!doubled("a * ignoring (pod) group_left sum by (job, pod) (b{job=\"x\"})"));
         assert!(!doubled("double_exponential_smoothing(a[5m], 2, 0.5) and b{job=\"x\"}"));
         assert!(!doubled("rate(a[5m] smoothed) and b{job=\"x\"}"));
         // The side that may have several series of one group does not restrict the other.

@@ -1,12 +1,15 @@
 //! Function calls.
 
-use periplus_model::Labels;
+use periplus_model::{Labels, re2};
 
 use super::{Builder, Place, absent_labels};
 use crate::engine::QueryError;
 use crate::parse::ast::{Call, Expr, Span, ValueType};
 use crate::passes::invariant::unwrap_parens;
 use crate::plan::{HistogramCall, Info, Map, MapOp, NodeId, Op, Read};
+
+/// Longer ones meet the limit when they are compiled.
+const REGEX_CHECKED_BYTES: usize = 64 * 1024;
 
 impl Builder<'_> {
     pub(super) fn call(&mut self, c: &Call, place: &Place) -> Result<NodeId, QueryError> {
@@ -111,6 +114,14 @@ impl Builder<'_> {
         let dst = self.label_name(c, 1, "destination")?;
         let op = if c.func.name == "label_replace" {
             let regex = self.text(c, 4)?;
+            // By its bytes: what is no UTF-8 is no expression.
+            if let Some(Expr::String(s)) = c.args.get(4).map(unwrap_parens)
+                && s.value.len() <= REGEX_CHECKED_BYTES
+                && re2::check(&s.value).is_err()
+            {
+                let text = format!("invalid regular expression in label_replace(): {regex}");
+                return Err(QueryError::execution(text));
+            }
             Op::LabelReplace {
                 child,
                 dst,
@@ -222,10 +233,9 @@ impl Builder<'_> {
             return self.vector_selector(v, place, Some(read));
         }
         let child = self.arg(c, 0, place)?;
-        if start {
-            return Ok(self.push(Op::Empty, c.span, ValueType::Vector, place));
-        }
-        let op = Op::Map(Map { child, op: MapOp::StepTime, scalars: Vec::new() });
+        // Of anything else nothing is known, but it may still be an error.
+        let op = if start { MapOp::Nothing } else { MapOp::StepTime };
+        let op = Op::Map(Map { child, op, scalars: Vec::new() });
         Ok(self.push(op, c.span, ValueType::Vector, place))
     }
 
