@@ -287,34 +287,20 @@ impl EncodedSeries for RemoteSeries {
 fn merge_tail(out: &mut SampleBuffer, begin: usize, middle: usize) {
     let mut merged = SampleBuffer::new();
     let (mut a, mut b) = (begin, middle);
-    let copy = |from: &SampleBuffer, i: usize, to: &mut SampleBuffer| {
-        let (Some(t), Some(v)) = (from.ts.get(i), from.values.get(i)) else {
-            return;
-        };
-        match from.histogram_at(i) {
-            Some(h) => to.push_histogram(*t, Arc::clone(h)),
-            None => to.push(*t, *v),
-        }
-        if let Some(start) = from.start_ts.get(i).filter(|s| **s != 0) {
-            to.set_last_start(*start);
-        }
-    };
-    for i in 0..begin {
-        copy(out, i, &mut merged);
-    }
+    (0..begin).for_each(|i| merged.push_from(out, i));
     while a < middle || b < out.len() {
         let (ta, tb) = (
             out.ts.get(a).filter(|_| a < middle).copied().unwrap_or(i64::MAX),
             out.ts.get(b).copied().unwrap_or(i64::MAX),
         );
         if a < middle && (ta <= tb || b >= out.len()) {
-            copy(out, a, &mut merged);
+            merged.push_from(out, a);
             a += 1;
             if ta == tb {
                 b += 1;
             }
         } else {
-            copy(out, b, &mut merged);
+            merged.push_from(out, b);
             b += 1;
         }
     }

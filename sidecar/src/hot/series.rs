@@ -41,7 +41,7 @@ impl Sealed {
                     .map_err(|e| e.to_string())
             }
             Self::Plain { samples, .. } => {
-                copy(samples, range, out);
+                out.extend_range(samples, range);
                 Ok(())
             }
         }
@@ -65,26 +65,6 @@ fn xor(samples: &SampleBuffer) -> Result<Arc<[u8]>, chunk::ChunkError> {
         encoder.append(*t, *v)?;
     }
     Ok(encoder.finish().into())
-}
-
-/// Copies the samples of `range` over.
-pub(super) fn copy(from: &SampleBuffer, range: TimeRange, out: &mut SampleBuffer) {
-    let lo = from.ts.partition_point(|t| *t < range.min_t);
-    let hi = from.ts.partition_point(|t| *t <= range.max_t).max(lo);
-    if from.histograms.is_empty() && from.start_ts.is_empty() && out.start_ts.is_empty() {
-        out.ts.extend_from_slice(&from.ts[lo..hi]);
-        out.values.extend_from_slice(&from.values[lo..hi]);
-        return;
-    }
-    for i in lo..hi {
-        match from.histogram_at(i) {
-            Some(h) => out.push_histogram(from.ts[i], Arc::clone(h)),
-            None => out.push(from.ts[i], from.values[i]),
-        }
-        if let Some(st) = from.start_ts.get(i).filter(|st| **st != 0) {
-            out.set_last_start(*st);
-        }
-    }
 }
 
 /// A series.
@@ -182,7 +162,7 @@ impl HotSeries {
         let sealed: Vec<Sealed> =
             self.sealed.iter().filter(|s| s.range().overlaps(&range)).cloned().collect();
         let mut open = SampleBuffer::new();
-        copy(&self.open, range, &mut open);
+        open.extend_range(&self.open, range);
         (!sealed.is_empty() || !open.is_empty()).then_some(Snapshot { sealed, open })
     }
 }

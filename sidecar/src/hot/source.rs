@@ -112,7 +112,7 @@ impl EncodedSeries for Snapshot {
         for sealed in &self.sealed {
             sealed.decode(range, out).map_err(SourceError::Corrupt)?;
         }
-        super::series::copy(&self.open, range, out);
+        out.extend_range(&self.open, range);
         Ok(())
     }
 
