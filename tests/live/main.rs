@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stderr, reason = "tests speak to the person who runs them")]
 
+mod api;
 mod ask;
 mod data;
 mod deploy;
@@ -16,6 +17,7 @@ mod place;
 mod process;
 mod product;
 mod prometheus;
+mod promql;
 mod secure;
 mod tiers;
 mod traces;
