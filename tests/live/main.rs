@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stderr, reason = "tests speak to the person who runs them")]
 
+mod api;
 mod ask;
 mod data;
 mod deploy;

@@ -49,6 +49,7 @@ pub(crate) struct Prometheus {
     place: Place,
     port: u16,
     name: String,
+    more: Vec<String>,
 }
 
 impl Prometheus {
@@ -70,8 +71,6 @@ impl Prometheus {
         place: &Place,
         dir: &Path,
     ) -> Self {
-        let own = dir.join(name);
-        std::fs::create_dir_all(&own).expect("a directory");
         let mut config = String::from("global:\n  scrape_interval: 15s\n  external_labels:\n");
         for (n, v) in external {
             config.push_str(&format!("    {n}: \"{v}\"\n"));
@@ -79,23 +78,56 @@ impl Prometheus {
         if external.is_empty() {
             config = "global:\n  scrape_interval: 15s\n".into();
         }
+        Self::start_in(flavour, name, &config, &[], place, dir).await
+    }
+
+    /// Starts one on loopback with a whole configuration and more flags.
+    pub(crate) async fn start_with(
+        flavour: &Flavour,
+        name: &str,
+        config: &str,
+        more: &[&str],
+        dir: &Path,
+    ) -> Self {
+        Self::start_in(flavour, name, config, more, &Place::loopback(), dir).await
+    }
+
+    async fn start_in(
+        flavour: &Flavour,
+        name: &str,
+        config: &str,
+        more: &[&str],
+        place: &Place,
+        dir: &Path,
+    ) -> Self {
+        let own = dir.join(name);
+        std::fs::create_dir_all(&own).expect("a directory");
         std::fs::write(own.join("prometheus.yml"), config).expect("a configuration");
         let port = free_port();
-        let process = Self::spawn(flavour, name, &own, place, port);
+        let more: Vec<String> = more.iter().map(|m| (*m).to_owned()).collect();
+        let process = Self::spawn(flavour, name, &own, place, port, &more);
         let url = format!("http://{}:{port}", place.host);
         let (flavour, name, place) = (flavour.clone(), name.to_owned(), place.clone());
-        let mut this = Self { url, process, flavour, dir: own, place, port, name };
+        let mut this = Self { url, process, flavour, dir: own, place, port, name, more };
         this.ready().await;
         this
     }
 
-    fn spawn(flavour: &Flavour, name: &str, own: &Path, place: &Place, port: u16) -> Process {
+    fn spawn(
+        flavour: &Flavour,
+        name: &str,
+        own: &Path,
+        place: &Place,
+        port: u16,
+        more: &[String],
+    ) -> Process {
         let mut command = place.command(&flavour.binary);
         command
             .arg(format!("--config.file={}", own.join("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", own.join("data").display()))
             .arg(format!("--web.listen-address={}:{port}", place.host))
-            .args(["--web.enable-remote-write-receiver", "--web.enable-lifecycle"]);
+            .args(["--web.enable-remote-write-receiver", "--web.enable-lifecycle"])
+            .args(more);
         Process::start(name, command, own)
     }
 
@@ -106,7 +138,9 @@ impl Prometheus {
 
     /// Starts it again, on the same port and over the same data, after it was killed.
     pub(crate) async fn restart(&mut self) {
-        self.process = Self::spawn(&self.flavour, &self.name, &self.dir, &self.place, self.port);
+        let (place, more) = (&self.place, &self.more);
+        self.process =
+            Self::spawn(&self.flavour, &self.name, &self.dir, place, self.port, more);
         self.ready().await;
     }
 
