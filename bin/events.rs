@@ -22,19 +22,19 @@ pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    search: search::Args,
+    search: search::SearchArgs,
 }
 
 #[derive(clap::Subcommand, Debug)]
 enum Command {
     Hub(Box<hub::Args>),
     Watch(Box<watch::Args>),
-    Search(Box<search::Args>),
+    Search(Box<search::SearchArgs>),
 }
 
 /// Subcommands that run a service, with the address of their admin listener.
 pub(crate) const SERVICES: &[(&str, &str)] =
-    &[("hub", "127.0.0.1:10914"), ("watch", "127.0.0.1:10915")];
+    &[("hub", "127.0.0.1:10916"), ("watch", "127.0.0.1:10917")];
 
 pub(crate) fn run(args: Args) -> std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>>>> {
     match args.command {

@@ -16,7 +16,7 @@ const LINE_BYTES_MAX: usize = 8 << 20;
 
 /// Show events, the newest at the end.
 #[derive(clap::Args, Debug)]
-pub(crate) struct Args {
+pub(crate) struct SearchArgs {
     /// Events that last happened within this time, such as 30m, 1h or 7d
     #[arg(long, default_value = "1h", value_name = "DURATION")]
     since: String,
@@ -77,7 +77,7 @@ struct Asker {
 }
 
 impl Asker {
-    fn new(args: &Args) -> anyhow::Result<Self> {
+    fn new(args: &SearchArgs) -> anyhow::Result<Self> {
         let token = match &args.token_file {
             None => None,
             Some(file) => {
@@ -132,7 +132,7 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn selection(args: &Args) -> Vec<(&'static str, String)> {
+fn selection(args: &SearchArgs) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     for (name, values) in [
         ("cluster", &args.cluster),
@@ -149,7 +149,7 @@ fn selection(args: &Args) -> Vec<(&'static str, String)> {
     out
 }
 
-pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+pub(crate) async fn run(args: SearchArgs) -> anyhow::Result<()> {
     let asker = Asker::new(&args)?;
     if let Some(by) = &args.count_by {
         return count(&args, &asker, by).await;
@@ -190,7 +190,7 @@ fn number(id: &Value) -> i64 {
 }
 
 /// Says below a list where it may be incomplete.
-async fn gaps(args: &Args, asker: &Asker) -> anyhow::Result<()> {
+async fn gaps(args: &SearchArgs, asker: &Asker) -> anyhow::Result<()> {
     let mut query = vec![("since", args.since.clone())];
     query.extend(args.cluster.iter().map(|c| ("cluster", c.clone())));
     let data = asker.json("api/v1/events/gaps", &query).await?;
@@ -253,7 +253,7 @@ fn show(out: &mut impl std::io::Write, event: &Value, output: Output) -> anyhow:
 
 /// Prints what the stream brings; asks again after where it was when it breaks.
 async fn follow(
-    args: &Args,
+    args: &SearchArgs,
     asker: &Asker,
     first: reqwest::Response,
     newest: i64,
@@ -299,7 +299,7 @@ async fn follow(
     }
 }
 
-async fn count(args: &Args, asker: &Asker, by: &str) -> anyhow::Result<()> {
+async fn count(args: &SearchArgs, asker: &Asker, by: &str) -> anyhow::Result<()> {
     let mut query = selection(args);
     query.push(("since", args.since.clone()));
     query.push(("by", by.to_owned()));

@@ -65,6 +65,13 @@ impl ChunkReader for Part {
     }
 }
 
+/// Reads something that may be damaged: the decoders of Parquet answer most damage with an error, and some of it by
+/// panicking. Nothing outlives a call but its result, so nothing half-done is seen afterwards.
+fn guarded<T>(read: impl FnOnce() -> Result<T, FileError>) -> Result<T, FileError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
+        .unwrap_or(Err(FileError::Shape("it is damaged")))
+}
+
 /// A file's own description.
 #[derive(Clone, Debug)]
 pub struct Metadata {
@@ -91,6 +98,10 @@ impl Metadata {
     /// # Errors
     /// It is none, or not of a file of events.
     pub fn parse(bytes: &[u8], file_length: u64) -> Result<Self, FileError> {
+        guarded(|| Self::parse_unguarded(bytes, file_length))
+    }
+
+    fn parse_unguarded(bytes: &[u8], file_length: u64) -> Result<Self, FileError> {
         let metadata = ParquetMetaDataReader::decode_metadata(bytes)?;
         for group in metadata.row_groups() {
             let rows = usize::try_from(group.num_rows()).unwrap_or(usize::MAX);
@@ -139,6 +150,14 @@ impl GroupReader {
     }
 
     fn read(&self, names: Option<&[&str]>, rows: Option<&[u32]>) -> Result<RecordBatch, FileError> {
+        guarded(|| self.read_unguarded(names, rows))
+    }
+
+    fn read_unguarded(
+        &self,
+        names: Option<&[&str]>,
+        rows: Option<&[u32]>,
+    ) -> Result<RecordBatch, FileError> {
         let inner = &self.metadata.inner;
         let schema = inner.parquet_schema();
         let mask = match names {
