@@ -174,7 +174,7 @@ async fn from_rules_to_the_webhook_and_back() {
     .await;
 
     // A second ruler says the same; Alertmanager has one alert of each.
-    let alerts_before = am.alerts().await.len();
+    until("both alerts are there", || async { am.alerts().await.len() == 2 }).await;
     args.truncate(base.len() + own.len());
     args.extend(["--data", &data_b, "--rule-label", "replica=b"]);
     let two = Ruler::start("ruler-b", fleet.ports[1], &args, dir);
@@ -183,7 +183,7 @@ async fn from_rules_to_the_webhook_and_back() {
     })
     .await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(am.alerts().await.len(), alerts_before);
+    assert_eq!(am.alerts().await.len(), 2, "{:?}", am.alerts().await);
 
     // A crash: what fired goes on firing at once, and nobody hears of an end.
     one.process.kill();
@@ -209,7 +209,7 @@ async fn from_rules_to_the_webhook_and_back() {
     assert!(!hook.told("resolved").await, "{}", hook.last("resolved"));
 
     // Alertmanager is away for a while, the cluster comes back well meanwhile: it is told of the end.
-    am.process.kill();
+    assert!(am.process.terminate().is_some());
     fleet.sidecars[0].restart(dir).await;
     fleet.prometheus[0].store(&steady(0.0)).await;
     until("the alert ends", || async {
@@ -218,4 +218,32 @@ async fn from_rules_to_the_webhook_and_back() {
     .await;
     am.restart(dir).await;
     until("the webhook is told of the end", || hook.told("resolved")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_inside_a_query_process() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let flavour = flavours().into_iter().next_back().expect("a prometheus");
+    let prometheus = Prometheus::start(&flavour, "prom", &[("cluster", "a")], dir).await;
+    prometheus.store(&steady(9.0)).await;
+    let place = super::place::Place::loopback();
+    let sidecar = Sidecar::start("sidecar", &prometheus.url, &[], &place, dir).await;
+    let rules = dir.join("rules.yml");
+    std::fs::write(&rules, RULES).expect("rules");
+    let (rules, data) = (rules.display().to_string(), dir.join("data").display().to_string());
+    let more = ["--rules", &rules, "--data", &data, "--probe-interval", "500ms"];
+    let fleet = Query::start("query", &[&sidecar.grpc], &more, dir).await;
+    until("what rules give answers queries", || async {
+        let recorded = query(&fleet.url, "job:errors:sum == 9").await;
+        let firing =
+            query(&fleet.url, "ALERTS{alertstate=\"firing\", alertname=\"TooManyErrors\"}").await;
+        recorded.len() == 1 && !firing.is_empty()
+    })
+    .await;
+    let answer =
+        client().get(format!("{}/api/v1/rules", fleet.url)).send().await.expect("an answer");
+    let body: Value = answer.json().await.expect("JSON");
+    let groups = body["data"]["groups"].as_array().cloned().unwrap_or_default();
+    assert!(groups.iter().any(|g| g["name"] == "fleet"), "{body}");
 }

@@ -51,7 +51,7 @@ pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Answer, EvaluateErro
 /// With [`Strategy::Abort`] an answer that lacks anybody is an error; with [`Strategy::Warn`] it
 /// names them.
 pub trait Evaluator: Send + Sync {
-    /// Evaluates an expression at one time; `expr` is the same, read.
+    /// Evaluates an expression at one time; `expr` is what was read from the text `query`.
     fn instant<'a>(
         &'a self,
         query: &'a Arc<str>,

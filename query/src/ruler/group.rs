@@ -237,10 +237,13 @@ impl Running {
             false => self.group.strategy.unwrap_or(env.strategy),
         };
         let at = ts - self.query_offset_ms(env);
-        let mut answer = env.evaluator.instant(&rule.query, &rule.expr, at, strategy).await?;
+        let mut answer = env.evaluator.instant(&rule.source, &rule.expr, at, strategy).await?;
         if of_rulers {
             answer.missing.clear();
         }
+        // Another ruler that is away holds no alert of a cluster back.
+        let of_ruler = |m: &Labels| m.iter().all(|(n, _)| env.external_labels.get(n).is_some());
+        answer.missing.retain(|m| m.is_empty() || !of_ruler(m));
         let samples = std::mem::take(&mut answer.samples);
         if rule.alerting.is_none() {
             let histogram = |s: &super::Sample| matches!(s.value, SampleValue::Histogram(_));

@@ -55,7 +55,9 @@ pub struct Rule {
     pub name: String,
     /// What is evaluated.
     pub expr: Expr,
-    /// The same as text, as Prometheus prints it.
+    /// The text it was read from, which its positions refer to.
+    pub source: Arc<str>,
+    /// The same as Prometheus prints it.
     pub query: Arc<str>,
     /// The group's labels and its own, as written.
     pub labels: Labels,
@@ -66,16 +68,16 @@ pub struct Rule {
 impl Rule {
     /// A rule that records `expr` as `name`.
     #[must_use]
-    pub fn recording(name: String, expr: Expr, labels: Labels) -> Self {
+    pub fn recording(name: String, (source, expr): (&str, Expr), labels: Labels) -> Self {
         let query = expr.to_string().into();
-        Self { name, expr, query, labels, alerting: None }
+        Self { name, expr, source: source.into(), query, labels, alerting: None }
     }
 
     /// A rule that alerts where `expr` has results.
     #[must_use]
     pub fn alerting(
         name: String,
-        expr: Expr,
+        (source, expr): (&str, Expr),
         labels: Labels,
         (for_ms, keep_firing_for_ms): (i64, i64),
         annotations: Vec<(String, String)>,
@@ -95,7 +97,7 @@ impl Rule {
             annotation_texts,
             label_texts,
         });
-        Self { name, expr, query, labels, alerting }
+        Self { name, expr, source: source.into(), query, labels, alerting }
     }
 
     /// What tells rules of a group apart when it is loaded anew: name and labels.

@@ -77,7 +77,7 @@ impl Info for Services {
             label_sets: vec![labels],
             component_type: "rule".to_owned(),
             store: Some(StoreInfo {
-                min_time: self.head.oldest().unwrap_or(i64::MAX),
+                min_time: self.head.oldest().unwrap_or(0),
                 max_time: i64::MAX,
                 supports_without_replica_labels: true,
                 ..StoreInfo::default()
@@ -181,7 +181,6 @@ pub(super) fn encodable(s: &SampleBuffer) -> ChunkSamples {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's")]
 fn chunks(s: &SampleBuffer) -> Result<Vec<AggrChunk>, Status> {
     let all = encode(&encodable(s)).map_err(|e| Status::internal(e.to_string()))?;
     Ok(all

@@ -163,7 +163,7 @@ impl Reader<'_> {
         }
         let labels =
             Labels::from_pairs(shared.iter().cloned().chain(pairs(&r.labels)).collect::<Vec<_>>());
-        let expr = expr?;
+        let expr = (text(r.expr.as_ref()), expr?);
         Some(match alert.is_empty() {
             true => Rule::recording(record.to_owned(), expr, labels),
             false => {

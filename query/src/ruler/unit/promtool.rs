@@ -226,7 +226,6 @@ fn check(promtool: &Path, v3: bool) {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "says what was not tested")]
 fn the_same_alerts_as_promtool() {
     let on_path = std::env::var_os("PATH")
         .and_then(|p| std::env::split_paths(&p).map(|d| d.join("promtool")).find(|b| b.is_file()));
