@@ -86,3 +86,11 @@ fn arguments_are_looked_at_where_series_are() {
     refused("double_exponential_smoothing(a[1m], 2, 0.5) and b{job=\"z\"}", "smoothing factor");
     assert_eq!(ask("start_timestamp(abs(a))"), Ok(0));
 }
+
+#[test]
+fn expressions_of_label_replace_are_go_s_and_utf_8() {
+    let words = "invalid regular expression in label_replace()";
+    refused("label_replace(a, \"x\", \"$1\", \"job\", \"\\xff\")", words);
+    refused("label_replace(a, \"x\", \"$1\", \"job\", \"(?=x)\")", words);
+    assert_eq!(ask("label_replace(a, \"x\", \"$1\", \"job\", \"(.*)\")"), Ok(3));
+}

@@ -117,7 +117,7 @@ impl Builder<'_> {
             // By its bytes: what is no UTF-8 is no expression.
             if let Some(Expr::String(s)) = c.args.get(4).map(unwrap_parens)
                 && s.value.len() <= REGEX_CHECKED_BYTES
-                && re2::check(&s.value).is_err()
+                && (std::str::from_utf8(&s.value).is_err() || re2::check(&s.value).is_err())
             {
                 let text = format!("invalid regular expression in label_replace(): {regex}");
                 return Err(QueryError::execution(text));
