@@ -3,6 +3,7 @@
 mod bucket;
 mod check;
 mod demo;
+mod events;
 mod process;
 mod query;
 mod sidecar;
@@ -44,6 +45,7 @@ enum Command {
     Demo(demo::Args),
     Top(top::Args),
     Bucket(bucket::Args),
+    Events(Box<events::Args>),
     Check(check::Args),
     Version(version::Args),
 }
@@ -64,6 +66,13 @@ fn command() -> clap::Command {
             c.arg(config::config_argument()).mut_arg("admin", |a| a.default_value(*admin))
         });
     }
+    command = command.mut_subcommand("events", |events| {
+        events::SERVICES.iter().fold(events, |events, (name, admin)| {
+            events.mut_subcommand(name, |c| {
+                c.arg(config::config_argument()).mut_arg("admin", |a| a.default_value(*admin))
+            })
+        })
+    });
     config::with_environment(command)
 }
 
@@ -96,6 +105,7 @@ fn run() -> anyhow::Result<()> {
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Top(args) => block_on(top::run(args)),
         Command::Bucket(args) => block_on(bucket::run(args)),
+        Command::Events(args) => block_on(events::run(*args)),
         Command::Check(args) => {
             let services: Vec<clap::Command> =
                 SERVICES.iter().filter_map(|s| command.find_subcommand(s.0)).cloned().collect();

@@ -26,6 +26,13 @@ pub(crate) struct Args {
     /// questions are answered from the write-ahead logs, at no cost to Prometheus
     #[arg(long, value_name = "DIR")]
     tsdb: Vec<PathBuf>,
+    /// Address of the events hub, where watchers send the clusters' events and questions about them are answered
+    /// [default: 127.0.0.1:9095, or a free port where that is taken]
+    #[arg(long, value_name = "ADDR")]
+    events_listen: Option<String>,
+    /// File of who may send events and read them; needed unless --events-listen is a loopback address
+    #[arg(long, value_name = "FILE")]
+    events_access: Option<PathBuf>,
     #[command(flatten)]
     query: periplus_query::Config,
     #[command(flatten)]
@@ -39,6 +46,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             bail!("--data: name a directory where this process may keep what it must not forget");
         };
         std::fs::create_dir_all(data).with_context(|| format!("--data {}", data.display()))?;
+        let hub = periplus_events::hub::Config {
+            listen: Some(args.events_listen.unwrap_or_else(free_events_address)),
+            access: args.events_access,
+            grpc: Some("127.0.0.1:0".into()),
+            data: data.join("events"),
+            ..periplus_events::hub::Config::defaults()
+        };
+        let hub = periplus_events::hub::build(hub, admin, drain).await.context("--events-listen")?;
+        // Events as metrics are one more endpoint.
+        config.endpoint.extend(hub.grpc_address().map(|a| a.to_string()));
         if config.replica_label.is_empty() {
             config.replica_label.push("replica".into());
         }
@@ -59,6 +76,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         }
         let query = periplus_query::build(config, admin, drain).await?;
         tracing::info!(url = %format!("http://{}", query.http_address()), "ask here");
+        if let Some(address) = hub.address() {
+            tracing::info!(url = %format!("http://{address}"), "events");
+        }
+        crate::events::hub::serve(hub, drain);
         crate::query::serve(query, drain);
         Ok(())
     })
@@ -85,4 +106,13 @@ async fn sidecar(
         }
     });
     Ok(address)
+}
+
+/// The usual address of the events hub, or any where another process has that: several may run on one machine.
+fn free_events_address() -> String {
+    const USUAL: &str = "127.0.0.1:9095";
+    match std::net::TcpListener::bind(USUAL) {
+        Ok(_free) => USUAL.to_owned(),
+        Err(_) => "127.0.0.1:0".to_owned(),
+    }
 }
