@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::body::HttpBody as _;
 use axum::http::Method;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -90,6 +91,8 @@ pub struct Api {
 
 /// The largest body accepted, in bytes: a form with the longest query, every byte escaped.
 const BODY_BYTES_MAX: usize = 4 << 20;
+/// How long a client may take to send its body.
+const BODY_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a request waits for a place.
 const PLACE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -158,6 +161,13 @@ async fn bounded(State(api): State<Api>, request: Request, next: Next) -> Respon
         api.metrics.request(route, 204, begun.elapsed());
         return http::StatusCode::NO_CONTENT.into_response();
     }
+    let request = match received(request).await {
+        Ok(request) => request,
+        Err(refused) => {
+            api.metrics.request(route, refused.status().as_u16(), begun.elapsed());
+            return *refused;
+        }
+    };
     let waits = !matches!(route, "other" | "/-/ready" | "/-/healthy");
     let place = match waits {
         false => None,
@@ -178,6 +188,33 @@ async fn bounded(State(api): State<Api>, request: Request, next: Next) -> Respon
     api.metrics.request(route, response.status().as_u16(), begun.elapsed());
     drop(place);
     response
+}
+
+/// The request with all of its body, so that none that comes slowly holds a place.
+async fn received(request: Request) -> Result<Request, Box<Response>> {
+    let refuse = |status: http::StatusCode, text: &'static str| {
+        Err(Box::new((status, text).into_response()))
+    };
+    let too_large = "the body is larger than the 4 MiB that a request may have\n";
+    let (head, body) = request.into_parts();
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return refuse(http::StatusCode::PAYLOAD_TOO_LARGE, too_large);
+    }
+    if body.is_end_stream() {
+        return Ok(Request::from_parts(head, body));
+    }
+    let whole = axum::body::to_bytes(body, BODY_BYTES_MAX);
+    match tokio::time::timeout(BODY_PATIENCE, whole).await {
+        Ok(Ok(bytes)) => Ok(Request::from_parts(head, bytes.into())),
+        Ok(Err(e)) if is_too_large(&e) => refuse(http::StatusCode::PAYLOAD_TOO_LARGE, too_large),
+        Ok(Err(_)) => refuse(http::StatusCode::BAD_REQUEST, "the body broke off\n"),
+        Err(_) => refuse(http::StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n"),
+    }
+}
+
+/// Whether a body was refused for its length.
+fn is_too_large(e: &axum::Error) -> bool {
+    std::error::Error::source(e).is_some_and(|s| s.to_string().contains("length limit"))
 }
 
 /// All routes.

@@ -7,7 +7,8 @@ use axum::extract::{RawQuery, State};
 use axum::http::Response;
 use periplus_promql::annotations::{Annotation, Severity};
 use periplus_promql::engine::{ErrorKind, QueryError};
-use periplus_promql::parse::{self, ast::Expr};
+use periplus_promql::parse;
+use periplus_promql::parse::ast::{Expr, ValueType};
 use periplus_promql::value::{StepGrid, Value};
 use tracing::Instrument;
 
@@ -32,7 +33,8 @@ pub(super) async fn instant(
         let p = Params::new(&form, address.as_deref().unwrap_or_default())?;
         let limit = p.limit()?;
         let t = p.time_or("time", now_ms())?;
-        answer(&api, &p, When::instant(t), limit).await
+        let expr = parsed(&p)?;
+        answer(&api, &p, expr, When::instant(t), limit).await
     };
     run.await.unwrap_or_else(|e: ApiError| e.respond())
 }
@@ -46,7 +48,16 @@ pub(super) async fn range(
         let p = Params::new(&form, address.as_deref().unwrap_or_default())?;
         let limit = p.limit()?;
         let grid = grid(&p)?;
-        answer(&api, &p, When::range(grid), limit).await
+        let expr = parsed(&p)?;
+        let kind = expr.value_type();
+        if !matches!(kind, ValueType::Scalar | ValueType::Vector) {
+            let text = format!(
+                "invalid expression type {:?} for range query, must be Scalar or instant Vector",
+                kind.documented()
+            );
+            return Err(ApiError::parameter("query", text));
+        }
+        answer(&api, &p, expr, When::range(grid), limit).await
     };
     run.await.unwrap_or_else(|e: ApiError| e.respond())
 }
@@ -85,15 +96,19 @@ pub(crate) struct Same {
 /// An answer that several clients may wait for.
 pub(crate) type Outcome = Result<Arc<Prepared>, ApiError>;
 
+fn parsed(p: &Params) -> Result<Expr, ApiError> {
+    parse::parse(p.get("query")).map_err(|e| ApiError::parameter("query", e))
+}
+
 async fn answer(
     api: &Api,
     p: &Params,
+    expr: Expr,
     when: When,
     limit: usize,
 ) -> Result<Response<Body>, ApiError> {
     let options = p.options(&api.defaults)?;
     let text = p.get("query");
-    let expr = parse::parse(text).map_err(|e| ApiError::parameter("query", e))?;
     let same = Same {
         instant: when.instant,
         start_ms: when.grid.start_ms,
