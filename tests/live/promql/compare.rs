@@ -61,7 +61,7 @@ fn series(result: &Value) -> Result<BTreeMap<String, &Value>, String> {
 fn labels(metric: &Value) -> String {
     let mut metric = metric.clone();
     if let Some(number) = metric["v"].as_str().and_then(|v| v.parse::<f64>().ok()) {
-        metric["v"] = format!("{number:.9e}").into();
+        metric["v"] = format!("{number:.13e}").into();
     }
     // serde_json's map is ordered by key, so equal labels print equally.
     metric.to_string()
