@@ -261,9 +261,6 @@ mod tests {
         assert_eq!(of("*/*"), Escaping::Underscores);
         assert_eq!(Escaping::Values.name("http.a_b", true), "U__http_2e_a__b");
         assert_eq!(Escaping::Dots.name("http.a_b", true), "http_dot_a__b");
-        assert_eq!(
-            Escaping::Underscores.name("9é:a", false),
-            "____a".get(..4).unwrap().to_owned() + "a"
-        );
+        assert_eq!(Escaping::Underscores.name("9é:a", false), "___a");
     }
 }
