@@ -175,9 +175,8 @@ impl PartWriter {
             if a == b && ha == hb {
                 continue;
             }
-            let mut row = Row::default();
-            row.sid = self.sid(labels)?;
-            row.window = window as i32;
+            let sid = self.sid(labels)?;
+            let mut row = Row { sid, window: window as i32, ..Row::default() };
             let start = floats.start_ts.get(a..b).unwrap_or_default();
             let start = if start.iter().any(|s| *s != 0) { start } else { &[] };
             let ts = floats.ts.get(a..b).unwrap_or_default();
@@ -270,9 +269,8 @@ impl PartWriter {
             if a == b && ha == hb {
                 continue;
             }
-            let mut row = Row::default();
-            row.sid = self.sid(labels)?;
-            row.window = window as i32;
+            let sid = self.sid(labels)?;
+            let mut row = Row { sid, window: window as i32, ..Row::default() };
             let ts = samples.ts.get(a..b).unwrap_or_default();
             let columns = samples.columns().map(|c| c.get(a..b).filter(|c| !c.is_empty()));
             let placed = self.samples.push(window, row.sid, ts, &columns, &[]);
