@@ -1,6 +1,7 @@
 //! `periplus bucket`: what is in a bucket of blocks, whether it is right, and the care it needs.
 
 mod args;
+mod catalog;
 mod output;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +52,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             clean(&source, &options, format).await
         }
         Action::Cp { source, to, filter, format } => cp(&source, &to, &filter, format).await,
+        Action::RebuildCatalog { source, dry_run, format } => {
+            catalog::rebuild(open(&source)?, dry_run, format).await
+        }
     }
 }
 
@@ -147,7 +151,7 @@ fn resolution(ms: i64) -> String {
     }
 }
 
-/// A line for each stream and resolution.
+/// A line for each stream and resolution: of its blocks, and of its history.
 async fn inspect(source: &Source, filter: &Filter, format: Format) -> anyhow::Result<()> {
     let bucket = open(source)?;
     let found = find(&bucket, filter).await?;
@@ -200,10 +204,15 @@ async fn inspect(source: &Source, filter: &Filter, format: Format) -> anyhow::Re
             "marked": marked, "levels": levels,
         }));
     }
+    let (history, parts) = catalog::inspect(&bucket, |labels| filter.takes_labels(labels)).await?;
     if format == Format::Json {
-        return output::json(&json!({ "streams": documents, "notWhole": partial }));
+        let document = json!({ "streams": documents, "notWhole": partial, "history": parts });
+        return output::json(&document);
     }
     table.print()?;
+    if !parts.is_empty() {
+        history.print()?;
+    }
     if partial > 0 {
         writeln!(std::io::stdout(), "{partial} blocks are not whole; see periplus bucket verify")?;
     }
@@ -231,8 +240,11 @@ async fn verify_blocks(
     drop(bar);
     problems.extend(verify::between(&found));
     problems.sort_by_key(|p| (p.block, p.kind));
+    let history = catalog::verify(&bucket, hashes).await?;
     if format == Format::Json {
-        output::json(&json!({ "blocks": found.len(), "problems": problems }))?;
+        let (parts, of_history) = history.clone().unwrap_or_default();
+        let history = json!({ "parts": parts, "problems": of_history });
+        output::json(&json!({ "blocks": found.len(), "problems": problems, "history": history }))?;
     } else {
         let mut table = Table::new(&["BLOCK", "PROBLEM", "DETAILS"]);
         for problem in &problems {
@@ -243,11 +255,14 @@ async fn verify_blocks(
             table.print()?;
         }
         writeln!(std::io::stdout(), "{} blocks, {} problems", found.len(), problems.len())?;
+        if let Some((parts, of_history)) = &history {
+            catalog::print_problems(of_history)?;
+            let line = format!("{parts} parts of history, {} problems", of_history.len());
+            writeln!(std::io::stdout(), "{line}")?;
+        }
     }
-    if !problems.is_empty() {
-        bail!("{} problems in {bucket}", problems.len());
-    }
-    Ok(())
+    let of_history = history.map_or(0, |(_, problems)| problems.len());
+    catalog::fail_on(problems.len() + of_history, &bucket)
 }
 
 async fn mark(

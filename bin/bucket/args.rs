@@ -42,6 +42,14 @@ impl Filter {
         });
         is_named && has_labels
     }
+
+    /// Whether a stream with these external labels is meant; none where blocks are named.
+    pub(super) fn takes_labels(
+        &self,
+        external: &std::collections::BTreeMap<String, String>,
+    ) -> bool {
+        self.blocks.is_empty() && self.labels.iter().all(|(n, v)| external.get(n) == Some(v))
+    }
 }
 
 #[derive(Subcommand, Debug)]
@@ -56,7 +64,7 @@ pub(super) enum Action {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Sum blocks up by stream: times, gaps, sizes, levels
+    /// Sum blocks and history up by stream: times, gaps, sizes, levels
     Inspect {
         #[command(flatten)]
         source: Source,
@@ -66,13 +74,14 @@ pub(super) enum Action {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Hold blocks against their meta.json and each other; fails where there are problems
+    /// Hold blocks against their meta.json and each other, and the history against its catalog; fails
+    /// where there are problems
     Verify {
         #[command(flatten)]
         source: Source,
         #[command(flatten)]
         filter: Filter,
-        /// Read every file that has a hash in meta.json and compare
+        /// Read every file that has a hash in meta.json and compare; of the history every footer
         #[arg(long)]
         hashes: bool,
         /// How it is printed
@@ -107,6 +116,19 @@ pub(super) enum Action {
         #[arg(long, value_name = "DURATION", default_value = "48h", value_parser = humantime::parse_duration)]
         partial_delay: Duration,
         /// Only say what would be deleted
+        #[arg(long)]
+        dry_run: bool,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Make the history's catalog anew from its files, whatever catalog there was
+    ///
+    /// Stop the compactors meanwhile: what they commit while this runs would be left out.
+    RebuildCatalog {
+        #[command(flatten)]
+        source: Source,
+        /// Only say what would be in it
         #[arg(long)]
         dry_run: bool,
         /// How it is printed
