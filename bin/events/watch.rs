@@ -9,7 +9,7 @@ use crate::process::{self, ProcessArgs};
 /// Lists and watches through the API server that the kubeconfig names, or that of the pod it runs in. What the hub has
 /// not acknowledged waits in --spool, on disk and bounded. Needs the rights to get, list and watch events (core and
 /// events.k8s.io), with --events-lease to get, create and update leases in its namespace, with --enrich to get pods
-/// and their owners. A sidecar does the same with the same flags.
+/// and their owners.
 ///
 /// Example: periplus events watch --hub https://events.example.com:9095 --cluster prod-1 --spool /var/lib/periplus/events
 #[derive(clap::Args, Debug)]

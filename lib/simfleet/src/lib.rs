@@ -8,6 +8,7 @@
 //! [`Signal`]. The same series come out in two forms: as the text a scrape would see
 //! ([`exposition`]), and as the samples a Prometheus would have stored ([`Cluster::scraped`]),
 //! with target labels, `up`, gaps and stale markers, for months at a time without running months.
+//! The same lives give the Kubernetes events that kubelets and controllers write ([`Cluster::events`]).
 //!
 //! The one decision worth knowing: everything is a pure function of seed and time. Nothing is
 //! stepped forward, so two processes, a test and a benchmark see the same fleet, and a counter at
@@ -20,6 +21,7 @@
 
 mod app;
 mod cadvisor;
+mod events;
 pub mod exposition;
 mod fleet;
 mod life;
@@ -31,6 +33,7 @@ mod state_metrics;
 mod wave;
 mod workload;
 
+pub use events::{EventWrite, Regarding};
 pub use fleet::{Cluster, Fleet, FleetConfig, Target};
 pub use samples::{ScrapeConfig, ScrapedSeries};
 pub use series::{Family, Kind, Segment, Series, Signal};

@@ -176,6 +176,11 @@ impl Slot {
         Self { workload, ordinal, seed, evictions }
     }
 
+    /// Whether the pod that ends at `t_ms` is evicted from its node, and not replaced by a rollout.
+    pub(crate) fn evicts(&self, t_ms: i64) -> bool {
+        self.evictions.is_some_and(|e| e.last_before(t_ms) == t_ms)
+    }
+
     /// Since when the slot's pod at `t_ms` lives, and until when.
     fn tenure(&self, of: &Workload, t_ms: i64) -> (i64, i64) {
         // Pods of a rollout follow one another by half a minute.
