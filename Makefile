@@ -24,6 +24,8 @@ bench:
 	@script/setup test
 	$(CARGO) bench --locked -p periplus --bench fleet -- $(ARGS)
 	$(CARGO) bench --locked -p periplus --bench promql -- $(PROMQL_ARGS)
+	@script/setup bench
+	$(CARGO) bench --locked -p periplus --bench history -- $(HISTORY_ARGS)
 
 lint:
 	@script/setup lint

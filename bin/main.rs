@@ -7,6 +7,7 @@ mod events;
 mod process;
 mod query;
 mod sidecar;
+mod sql;
 mod standalone;
 mod top;
 mod version;
@@ -45,6 +46,7 @@ enum Command {
     Demo(demo::Args),
     Top(top::Args),
     Bucket(bucket::Args),
+    Sql(sql::Args),
     Events(Box<events::Args>),
     Check(check::Args),
     Version(version::Args),
@@ -104,6 +106,7 @@ fn run() -> anyhow::Result<()> {
         Command::Query(args) => block_on(query::run(*args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Top(args) => block_on(top::run(args)),
+        Command::Sql(args) => block_on(sql::run(args)),
         Command::Bucket(args) => block_on(bucket::run(args)),
         Command::Events(args) => block_on(events::run(*args)),
         Command::Check(args) => {

@@ -210,6 +210,7 @@ async fn measure(answerer: &Answerer) -> Result<String, Failure> {
             delayed_name_removal: false,
             per_step_stats: false,
             pushdown: true,
+            resolution: periplus_query::history::resolution::MaxResolution::default(),
         };
         let begun = Instant::now();
         let when = When::instant(1_700_000_000_000);

@@ -19,7 +19,10 @@ use crate::endpoints::{Missing, Registry};
 use crate::fanout::fragment::{self, Answer, strict_error};
 use crate::fanout::notes::{Collected, Notes};
 use crate::fanout::{FanoutConfig, QueryTimes, Question};
-use crate::plan::{self, Fragment, Plan, plan};
+use crate::history::History;
+use crate::history::days::{Joined, Piece};
+use crate::history::resolution::MaxResolution;
+use crate::plan::{self, Fragment, Plan, plan, sub_grid};
 use crate::series::{RawSource, Wanted};
 use crate::times::pin;
 
@@ -36,6 +39,8 @@ pub struct Answerer {
     pub limits: Limits,
     /// Queries that run at once; the others wait.
     pub running: Arc<Semaphore>,
+    /// The bucket, where there is one.
+    pub history: Option<History>,
 }
 
 impl std::fmt::Debug for Answerer {
@@ -65,6 +70,8 @@ pub struct Options {
     pub per_step_stats: bool,
     /// Whether endpoints evaluate what they can; without, all series are fetched and evaluated here.
     pub pushdown: bool,
+    /// How coarse history may be.
+    pub resolution: MaxResolution,
 }
 
 /// When and in which form a query is evaluated.
@@ -135,13 +142,19 @@ impl Answerer {
     #[must_use]
     pub fn ask(&self, text: Arc<str>, times: QueryTimes, options: &Options) -> Asked {
         let snapshot = self.registry.snapshot();
-        let mut fleet = snapshot.fleet_with(&options.replica_labels);
+        let history = self.history.as_ref().map(|h| h.reading(options.resolution));
+        let mut fleet = match &history {
+            Some(reading) => reading.fleet(&snapshot, &options.replica_labels),
+            None => snapshot.fleet_with(&options.replica_labels),
+        };
         if !options.stores.is_empty() {
-            let address = |e: usize| snapshot.endpoints.get(e).map_or("", |e| &e.address);
+            let bucket = history.as_ref().map_or("", |h| h.name());
+            let address = |e: usize| snapshot.endpoints.get(e).map_or(bucket, |e| &e.address);
             fleet = Arc::new(fleet.only(&options.stores, address));
         }
         let notes = Arc::new(Notes::default());
         notes.missing(snapshot.missing_unknown());
+        notes.missing(self.history.as_ref().and_then(History::missing));
         let cancel = Cancel::with_deadline(options.deadline);
         let stop = CancellationToken::new();
         let question = Question {
@@ -161,6 +174,7 @@ impl Answerer {
             notes,
             places: Arc::new(Semaphore::new(self.fanout.concurrent_requests)),
             config: self.fanout.clone(),
+            history,
         };
         Asked {
             question: Arc::new(question),
@@ -184,7 +198,7 @@ impl Answerer {
         let until = tokio::time::Instant::from_std(options.deadline);
         let work = async {
             let _place = self.running.acquire().await;
-            evaluate(&asked.question, expr, when, options).await
+            evaluate_days(&asked.question, expr, when, options).await
         };
         let result = match tokio::time::timeout_at(until, work).await {
             Ok(result) => result?,
@@ -259,6 +273,7 @@ pub fn describe(m: &Missing) -> String {
 
 fn spec(q: &Question, expr: Expr, when: When, options: &Options) -> QuerySpec {
     let expr = if when.of.is_some() { pin(&expr, q.times) } else { expr };
+    let expr = q.readable(&expr, when.grid);
     let mut spec = QuerySpec::range(expr, Arc::clone(&q.text), when.grid);
     spec.instant = when.instant;
     spec.lookback_ms = q.lookback_ms;
@@ -304,6 +319,57 @@ fn leaves(values: Vec<(u32, StepMatrix)>) -> Leaves {
         leaves.insert(id, LeafValue::Vector(matrix));
     }
     leaves
+}
+
+/// Adds what a piece of a query cost.
+fn add(stats: &mut QueryStats, more: &QueryStats) {
+    stats.total_samples += more.total_samples;
+    stats.samples_read += more.samples_read;
+    stats.peak_samples = stats.peak_samples.max(more.peak_samples);
+    stats.peak_bytes = stats.peak_bytes.max(more.peak_bytes);
+    stats.series += more.series;
+    stats.prepare += more.prepare;
+    stats.eval += more.eval;
+    stats.sort += more.sort;
+}
+
+/// Evaluates a query, taking the days of it that are kept from there.
+async fn evaluate_days(
+    q: &Arc<Question>,
+    expr: &Expr,
+    when: When,
+    options: &Options,
+) -> Result<QueryResult, QueryError> {
+    let days = q.history.as_ref().map(|h| h.history().days());
+    let days = days.filter(|_| !when.instant && when.of.is_none() && !options.per_step_stats);
+    let divided = days.and_then(|d| Some((d, d.divide(q, expr, when.grid, options)?)));
+    let Some((days, pieces)) = divided else { return evaluate(q, expr, when, options).await };
+    let mut joined = Joined::new(when.grid);
+    let (mut annotations, mut stats) = (Annotations::new(), QueryStats::default());
+    for piece in pieces {
+        let (steps, keep) = match piece {
+            Piece::Kept { steps, day } => {
+                joined.add_day(&steps, &day, &mut annotations);
+                continue;
+            }
+            Piece::Wanted { steps, keep } => (steps, keep),
+        };
+        let own = When { grid: sub_grid(when.grid, &steps), of: Some(q.times), ..when };
+        let result = evaluate(q, expr, own, options).await?;
+        let Value::Vector(matrix) = result.value else {
+            // A number or a text: nothing that is worth keeping.
+            return evaluate(q, expr, when, options).await;
+        };
+        // Notes of endpoints are the whole query's: a day is kept only where there are none.
+        if !q.notes.has_any() {
+            days.keep(&keep, &steps, &matrix, &result.annotations);
+        }
+        joined.add(&steps, &matrix.series);
+        annotations.merge(result.annotations);
+        add(&mut stats, &result.stats);
+    }
+    let value = Value::Vector(joined.finish());
+    Ok(QueryResult { value, annotations, stats, analysis: None })
 }
 
 async fn evaluate(

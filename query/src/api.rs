@@ -47,6 +47,7 @@ use tower_http::compression::predicate::SizeAbove;
 
 use crate::about::Own;
 use crate::answer::Answerer;
+use crate::history::resolution::MaxResolution;
 use crate::metrics::Metrics;
 use active::Queries;
 use coalesce::Coalesce;
@@ -64,6 +65,8 @@ pub struct Defaults {
     pub strict: bool,
     /// Whether metric names are dropped late.
     pub delayed_name_removal: bool,
+    /// How coarse history may be.
+    pub resolution: MaxResolution,
 }
 
 /// What all requests share.
@@ -112,6 +115,7 @@ impl Api {
             .route("/series", get(labels::series).post(labels::series))
             .route("/labels", get(labels::names).post(labels::names))
             .route("/label/{name}/values", get(labels::values))
+            .route("/sql", post(crate::sql::http::sql))
             .route("/metadata", get(targets::metadata))
             .route("/targets", get(targets::targets))
             .route("/targets/metadata", get(targets::target_metadata))
@@ -232,6 +236,7 @@ const ROUTES: &[&str] = &[
     "/api/v1/series",
     "/api/v1/labels",
     "/api/v1/label/{name}/values",
+    "/api/v1/sql",
     "/api/v1/metadata",
     "/api/v1/targets",
     "/api/v1/targets/metadata",

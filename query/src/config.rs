@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, FromArgMatches};
 use periplus_daemon::tls::{ClientTls, ServerTls};
 
+use crate::history::HistoryArgs;
+
 /// Settings; each is a flag, an environment variable and a field of the file.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
@@ -81,6 +83,9 @@ pub struct Config {
     /// Threads that evaluate queries; 0: one per core
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub workers: usize,
+    /// The bucket's history.
+    #[command(flatten)]
+    pub history: HistoryArgs,
     /// TLS of the listeners.
     #[command(flatten)]
     pub server_tls: ServerTls,

@@ -15,17 +15,22 @@ pub mod fragment;
 pub mod notes;
 pub mod wire;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use periplus_model::TimeRange;
 use periplus_promql::engine::Engine;
 use periplus_promql::limits::{Cancel, Limits};
+use periplus_promql::parse::ast::Expr;
+use periplus_promql::value::StepGrid;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::endpoints::{Registry, Snapshot};
-use crate::plan::{Clock, Fleet};
+use crate::endpoints::{Missing, Registry, Snapshot};
+use crate::history::Reading;
+use crate::history::readable::Reader;
+use crate::plan::{Clock, EndpointId, Fleet, grid_range};
 use notes::Notes;
 
 /// When a query is evaluated, as `start()`, `end()`, `range()` and `step()` see it.
@@ -86,6 +91,8 @@ pub struct Question {
     pub config: FanoutConfig,
     /// Places for requests.
     pub places: Arc<Semaphore>,
+    /// The bucket, where there is one: an endpoint of the fleet that is read here.
+    pub history: Option<Arc<Reading>>,
 }
 
 impl Question {
@@ -95,7 +102,7 @@ impl Question {
         let (start_ms, end_ms) = (self.times.start_ms, self.times.end_ms);
         let step_ms = self.times.step_ms.max(1);
         Clock {
-            query: periplus_promql::value::StepGrid { start_ms, end_ms, step_ms },
+            query: StepGrid { start_ms, end_ms, step_ms },
             lookback_ms: self.lookback_ms,
         }
     }
@@ -117,5 +124,65 @@ impl Question {
             (Some(_), None) => true,
             (None, _) => false,
         }
+    }
+
+    /// Whether an endpoint is the bucket.
+    #[must_use]
+    pub fn is_history(&self, endpoint: EndpointId) -> bool {
+        self.fleet.history == Some(endpoint)
+    }
+
+    /// What is missing of a part when `endpoint` fails to answer for it now.
+    #[must_use]
+    pub fn missing_now(&self, part: usize, endpoint: EndpointId, why: &str) -> Vec<Missing> {
+        let mut missing = self.snapshot.missing_now(&self.fleet, part, endpoint, why);
+        if let Some(h) = self.history.as_ref().filter(|_| self.is_history(endpoint)) {
+            missing.iter_mut().for_each(|m| m.address = h.name().to_owned());
+        }
+        missing
+    }
+
+    /// What is missing of a part for times in `seen` when nobody but the bucket can be asked for it any
+    /// more: the bucket does not have those times, and who would have had them is gone or in `failed`.
+    #[must_use]
+    pub fn beyond_history(
+        &self,
+        part: usize,
+        seen: Option<TimeRange>,
+        failed: &BTreeMap<EndpointId, String>,
+    ) -> Vec<Missing> {
+        let (Some(p), Some(seen)) = (self.fleet.parts.get(part), seen) else { return Vec::new() };
+        let left = |c: &&crate::plan::Candidate| !failed.contains_key(&c.endpoint);
+        let mut left = p.candidates.iter().filter(left);
+        let (Some(only), None) = (left.next(), left.next()) else { return Vec::new() };
+        if !self.is_history(only.endpoint) {
+            return Vec::new();
+        }
+        let streams = p.streams.iter().filter_map(|s| self.fleet.streams.get(*s));
+        let gone = |h: &&crate::plan::Held| {
+            !self.is_history(h.endpoint) && (!h.usable || failed.contains_key(&h.endpoint))
+        };
+        let had = streams.flat_map(|s| &s.holders).filter(gone).map(|h| h.available.min_t).min();
+        let Some(had) = had else { return Vec::new() };
+        let theirs = TimeRange::new(had, i64::MAX).intersect(&seen);
+        if theirs.is_empty() || !only.gaps.iter().any(|g| g.overlaps(&theirs)) {
+            return Vec::new();
+        }
+        match failed.iter().next_back() {
+            Some((e, why)) => self.missing_now(part, *e, why),
+            None => self.snapshot.missing_of_part(&self.fleet, part),
+        }
+    }
+
+    /// `e`, evaluated on `grid`, so that history can be read for it: unchanged where all of it is as
+    /// scraped.
+    #[must_use]
+    pub fn readable(&self, e: &Expr, grid: StepGrid) -> Expr {
+        let Some(history) = self.history.as_ref().filter(|h| h.coverage().has_coarse()) else {
+            return e.clone();
+        };
+        let is_coarse = |range, reads: &_| history.coverage().is_coarse(range, reads);
+        let reader = Reader { max: history.max(), clock: self.clock(), is_coarse: &is_coarse };
+        reader.readable(e, grid_range(grid), self.times.step_ms)
     }
 }

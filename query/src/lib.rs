@@ -8,8 +8,11 @@
 //! elsewhere, with [`periplus_model::replicas`] making one series of replicas' samples; `lib/promql`
 //! evaluates what is left.
 //!
-//! It stores nothing but the names of the clusters it has seen, and it never reads a Prometheus itself:
-//! endpoints are sidecars, other query layers, or anything that speaks Thanos's Store API.
+//! With a bucket, [`history`] is one more endpoint, read in this process; [`sql`] asks it in SQL.
+//!
+//! It stores nothing but the names of the clusters it has seen (and copies of the bucket's bytes), and it
+//! never reads a Prometheus itself: endpoints are sidecars, other query layers, or anything that speaks
+//! Thanos's Store API.
 //!
 //! The one decision worth knowing: the question goes to the data, and only where a rule says that the
 //! answer stays exact. Everything else about a fleet is a matter of honesty: who could not be asked is part
@@ -22,10 +25,12 @@ mod config;
 pub mod endpoints;
 pub mod fanout;
 pub mod grpc;
+pub mod history;
 mod metrics;
 pub mod plan;
 pub mod ruler;
 pub mod series;
+pub mod sql;
 pub mod times;
 
 pub use config::Config;
@@ -33,6 +38,7 @@ pub use metrics::{Metrics, Running};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use periplus_daemon::admin::Admin;
 use periplus_daemon::drain::Drain;
@@ -48,6 +54,7 @@ use api::{Api, Defaults};
 use endpoints::{Registry, RegistryConfig, now_ms};
 use fanout::FanoutConfig;
 use grpc::Services;
+use history::{History, HistoryError};
 
 /// Why the service can't begin.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +68,11 @@ pub enum BuildError {
     /// The engine can't start.
     #[error("starting the engine: {0}")]
     Engine(#[from] QueryError),
+    /// The bucket can't be used.
+    #[error(transparent)]
+    History(#[from] HistoryError),
     /// Nobody to ask.
-    #[error("no endpoints: give at least one --endpoint or --endpoint-file")]
+    #[error("nothing to answer from: give at least one --endpoint, --endpoint-file or --bucket")]
     NoEndpoints,
 }
 
@@ -102,7 +112,8 @@ impl Query {
 /// # Errors
 /// What keeps the service from starting, with the flag to change.
 pub async fn build(config: Config, admin: &Admin, drain: &Drain) -> Result<Query, BuildError> {
-    if config.endpoint.is_empty() && config.endpoint_file.is_empty() {
+    let bucket = config.history.bucket.is_some() || config.history.objstore_config_file.is_some();
+    if config.endpoint.is_empty() && config.endpoint_file.is_empty() && !bucket {
         return Err(BuildError::NoEndpoints);
     }
     let server = periplus_daemon::grpc::server(&config.server_tls)?;
@@ -112,7 +123,8 @@ pub async fn build(config: Config, admin: &Admin, drain: &Drain) -> Result<Query
     let metrics = Metrics::new();
     admin.register(|r| metrics.register(r));
     let answerer = start(&config, drain)?;
-    let watcher = (answerer.registry.watch(), metrics.clone(), admin.clone());
+    let history = answerer.history.clone();
+    let watcher = (answerer.registry.watch(), metrics.clone(), admin.clone(), history);
     drain.spawn("query: watch the fleet", watch_fleet(watcher, drain.token()));
     let defaults = Defaults {
         timeout: config.query_timeout,
@@ -120,6 +132,7 @@ pub async fn build(config: Config, admin: &Admin, drain: &Drain) -> Result<Query
         replica_labels: config.replica_label.clone(),
         strict: config.strict,
         delayed_name_removal: false,
+        resolution: config.history.max_source_resolution,
     };
     Ok(Query {
         answerer,
@@ -161,6 +174,11 @@ pub fn start(config: &Config, drain: &Drain) -> Result<Answerer, BuildError> {
         tasks.close();
         tasks.wait().await;
     });
+    let history = config.history.open()?;
+    if let Some(history) = &history {
+        let follow = history.clone().follow(config.history.catalog_refresh, drain.token());
+        drain.spawn("query: the catalog of history", follow);
+    }
     let limits = Limits {
         samples: config.max_samples,
         series: config.max_series,
@@ -179,14 +197,16 @@ pub fn start(config: &Config, drain: &Drain) -> Result<Answerer, BuildError> {
         },
         limits,
         running: Arc::new(Semaphore::new(config.max_concurrent_queries)),
+        history,
     })
 }
 
-type Watched = (tokio::sync::watch::Receiver<Arc<endpoints::Snapshot>>, Metrics, Admin);
+type Watched =
+    (tokio::sync::watch::Receiver<Arc<endpoints::Snapshot>>, Metrics, Admin, Option<History>);
 
 /// Keeps metrics and readiness current.
 async fn watch_fleet(
-    (mut fleet, metrics, admin): Watched,
+    (mut fleet, metrics, admin, history): Watched,
     end: tokio_util::sync::CancellationToken,
 ) {
     loop {
@@ -194,11 +214,18 @@ async fn watch_fleet(
             let snapshot = fleet.borrow_and_update();
             metrics.fleet(&snapshot);
             let asked = snapshot.endpoints.iter().any(|e| e.status.checked_ms > 0);
-            let reason = (!asked).then(|| "no endpoint has been asked yet".to_owned());
+            let reason = match (asked, snapshot.endpoints.is_empty(), &history) {
+                (true, _, _) => None,
+                (false, true, Some(h)) if h.is_read() => None,
+                (false, true, Some(_)) => Some("the catalog of history is not read yet".to_owned()),
+                _ => Some("no endpoint has been asked yet".to_owned()),
+            };
             admin.set_unready("query", reason);
         }
         tokio::select! {
             changed = fleet.changed() => if changed.is_err() { return },
+            // The catalog tells nobody when it has been read.
+            () = tokio::time::sleep(Duration::from_millis(500)), if history.is_some() => {}
             () = end.cancelled() => return,
         }
     }

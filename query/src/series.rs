@@ -4,6 +4,7 @@
 //! samples; replicas are merged label set by label set, in the order in which every store sends them, so no
 //! answer is ever held as a whole. A bounded channel to the engine is the back-pressure.
 
+mod arrive;
 mod chunks;
 mod labels;
 mod lane;
@@ -28,8 +29,10 @@ use tracing::Instrument;
 
 use crate::fanout::Question;
 use crate::plan::{EndpointId, PartSet, parts_matching};
-use chunks::{ChunkSeries, Replicas};
-use lane::{Lane, Lost, Received};
+use crate::history::resolution::{Column, Reads};
+use arrive::{Arrived, Arriving, Counted};
+use chunks::Replicas;
+use lane::Lost;
 
 /// Series in one block.
 const BLOCK_SERIES: usize = 256;
@@ -127,10 +130,8 @@ fn groups(q: &Question, parts: &PartSet, range: TimeRange) -> Vec<Group> {
             q.notes.missing(q.snapshot.missing_of_part(&q.fleet, part));
             continue;
         }
-        let mut joined = Group {
-            endpoints: p.candidates.iter().map(|c| c.endpoint).collect(),
-            parts: vec![part],
-        };
+        q.notes.missing(q.beyond_history(part, Some(range), &BTreeMap::new()));
+        let mut joined = Group { endpoints: holding(q, p, range), parts: vec![part] };
         let shared = |e: &EndpointId| q.fleet.shared_endpoints.get(*e).copied().unwrap_or(false);
         if joined.endpoints.iter().any(shared) {
             let touches = |g: &Group| g.endpoints.iter().any(|e| joined.endpoints.contains(e));
@@ -148,11 +149,29 @@ fn groups(q: &Question, parts: &PartSet, range: TimeRange) -> Vec<Group> {
     groups
 }
 
+/// Who may have anything of a part in a range. Between the bucket and the others that is known well
+/// enough to leave somebody out; of others alone, all are asked.
+fn holding(q: &Question, part: &crate::plan::Part, range: TimeRange) -> Vec<EndpointId> {
+    let all = || part.candidates.iter().map(|c| c.endpoint).collect();
+    if !part.candidates.iter().any(|c| q.is_history(c.endpoint)) {
+        return all();
+    }
+    let lacks = |c: &crate::plan::Candidate| {
+        let live = !q.is_history(c.endpoint);
+        let covers = |g: &TimeRange| g.min_t <= range.min_t && range.max_t <= g.max_t;
+        c.gaps.iter().any(|g| covers(g) && (!live || g.min_t == i64::MIN))
+    };
+    let some = part.candidates.iter().filter(|c| !lacks(c)).map(|c| c.endpoint);
+    let some: Vec<EndpointId> = some.collect();
+    if some.is_empty() { all() } else { some }
+}
+
 impl Group {
     async fn run(self, q: &Arc<Question>, request: &SelectRequest, to: &mpsc::Sender<Block>) {
         let mut failed: BTreeMap<EndpointId, Lost> = BTreeMap::new();
-        let mut lanes: Vec<(EndpointId, Lane)> = Vec::new();
-        let opened = self.endpoints.iter().map(|e| Lane::open(q, *e, request));
+        let mut lanes: Vec<(EndpointId, Arriving)> = Vec::new();
+        let asked = self.endpoints.iter();
+        let opened = asked.map(|e| Arriving::open(q, *e, &self.parts, request, false));
         for (e, lane) in self.endpoints.iter().zip(futures::future::join_all(opened).await) {
             match lane {
                 Ok(lane) => lanes.push((*e, lane)),
@@ -177,26 +196,31 @@ impl Group {
         &self,
         q: &Question,
         request: &SelectRequest,
-        lanes: &mut [(EndpointId, Lane)],
+        lanes: &mut [(EndpointId, Arriving)],
         failed: &mut BTreeMap<EndpointId, Lost>,
         to: &mpsc::Sender<Block>,
     ) -> Result<(), ()> {
         let (mut block, mut bytes) = (Vec::new(), 0);
+        let counts = Reads::take(&request.matchers).0.column == Column::Count;
         if lanes.len() > 1 {
             lanes.iter_mut().for_each(|(_, lane)| lane.must_be_sorted());
         }
-        let mut heads: Vec<Option<Received>> = Vec::with_capacity(lanes.len());
+        let mut heads: Vec<Option<Arrived>> = Vec::with_capacity(lanes.len());
         for (e, lane) in lanes.iter_mut() {
             heads.push(advance(*e, lane, failed).await);
         }
         loop {
             let first = heads.iter().flatten().map(|r| &r.labels).min().cloned();
             let Some(labels) = first else { break };
-            let mut same: Vec<ChunkSeries> = Vec::new();
+            let mut same: Vec<Arc<dyn EncodedSeries>> = Vec::new();
             for (head, (e, lane)) in heads.iter_mut().zip(lanes.iter_mut()) {
                 if let Some(r) = head.take_if(|r| r.labels == labels) {
                     if self.owns(q, *e, &labels) {
-                        same.push(ChunkSeries::new(labels.clone(), r.chunks));
+                        let (live, samples) = (r.is_live(), r.decodable());
+                        same.push(match live && counts {
+                            true => Arc::new(Counted(samples)),
+                            false => samples,
+                        });
                     }
                     *head = advance(*e, lane, failed).await;
                 }
@@ -204,7 +228,7 @@ impl Group {
             let samples: Arc<dyn EncodedSeries> = match same.len() {
                 0 => continue,
                 1 => match same.pop() {
-                    Some(only) => Arc::new(only),
+                    Some(only) => only,
                     None => continue,
                 },
                 _ => {
@@ -264,7 +288,7 @@ impl Group {
                 .iter()
                 .find_map(|c| failed.get(&c.endpoint).map(|why| (c.endpoint, why)));
             if let Some((e, why)) = lost {
-                q.notes.missing(q.snapshot.missing_now(&q.fleet, *part, e, &why.reason));
+                q.notes.missing(q.missing_now(*part, e, &why.reason));
                 if why.is_limit {
                     limit = Some(why.reason.clone());
                 }
@@ -276,9 +300,9 @@ impl Group {
 
 async fn advance(
     e: EndpointId,
-    lane: &mut Lane,
+    lane: &mut Arriving,
     failed: &mut BTreeMap<EndpointId, Lost>,
-) -> Option<Received> {
+) -> Option<Arrived> {
     match lane.next().await {
         Ok(next) => next,
         Err(why) => {

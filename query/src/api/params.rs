@@ -10,6 +10,7 @@ use super::Defaults;
 use super::error::ApiError;
 use super::time::{parse_duration_ns, parse_time};
 use crate::answer::Options;
+use crate::history::resolution::MaxResolution;
 
 /// Parameters accepted in one request.
 const PARAMETERS_MAX: usize = 10_000;
@@ -168,7 +169,6 @@ impl Params {
             (true, true) => defaults.replica_labels.clone(),
             (true, false) => named,
         };
-        self.resolution()?;
         Ok(Options {
             replica_labels,
             stores: self.selectors("storeMatch[]")?,
@@ -179,17 +179,21 @@ impl Params {
             delayed_name_removal: defaults.delayed_name_removal,
             per_step_stats: self.get("stats") == "all",
             pushdown: self.switch("pushdown", true)?,
+            resolution: self.resolution(defaults)?,
         })
     }
 
-    /// `max_source_resolution` is Thanos's; live data has one resolution only.
-    fn resolution(&self) -> Result<(), ApiError> {
-        match self.get("max_source_resolution") {
-            "" | "auto" => Ok(()),
-            text => parse_duration_ns(text).map(drop).map_err(|e| {
-                let name = "max_source_resolution";
-                ApiError::bad_data(format!("'{name}' parameter: {e}"))
-            }),
+    /// `max_source_resolution`, which only history has more than one of.
+    fn resolution(&self, defaults: &Defaults) -> Result<MaxResolution, ApiError> {
+        let name = "max_source_resolution";
+        match self.get(name) {
+            "" => Ok(defaults.resolution),
+            "auto" => Ok(MaxResolution::auto()),
+            text => {
+                let ns = parse_duration_ns(text)
+                    .map_err(|e| ApiError::bad_data(format!("'{name}' parameter: {e}")))?;
+                Ok(MaxResolution::at_most(ns.max(0) / 1_000_000))
+            }
         }
     }
 }

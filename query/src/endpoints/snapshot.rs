@@ -65,6 +65,14 @@ impl Snapshot {
         Arc::new(Fleet::new(self.held.iter().cloned(), replica_labels))
     }
 
+    /// The fleet with what a bucket holds beside the endpoints: it takes part as one more, whose id
+    /// is the number of endpoints.
+    #[must_use]
+    pub fn fleet_with_history(&self, replica_labels: &[String], history: Vec<Held>) -> Arc<Fleet> {
+        let all = self.held.iter().cloned().chain(history);
+        Arc::new(Fleet::with_history(all, replica_labels, Some(self.endpoints.len())))
+    }
+
     /// Why nobody can answer for a part: one entry for each of its streams.
     #[must_use]
     pub fn missing_of_part(&self, fleet: &Fleet, part: usize) -> Vec<Missing> {
@@ -73,8 +81,9 @@ impl Snapshot {
             .iter()
             .filter_map(|s| fleet.streams.get(*s))
             .filter_map(|s| {
-                let worst = s.holders.first()?;
-                let e = self.endpoints.get(worst.endpoint)?;
+                let gone = s.holders.iter().filter(|h| !h.usable).map(|h| h.endpoint);
+                let first = s.holders.iter().map(|h| h.endpoint);
+                let e = gone.chain(first).find_map(|e| self.endpoints.get(e))?;
                 let reason = match &e.status.refused {
                     Some(why) => why.clone(),
                     None if e.status.last_error.is_empty() => "it is not reachable".to_owned(),

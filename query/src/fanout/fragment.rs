@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use periplus_promql::engine::{ErrorKind, Leaves, QueryError, QuerySpec};
 use periplus_promql::partial::{PartialMatrix, merge};
+use periplus_promql::source::Source;
 use periplus_promql::value::{StepGrid, StepMatrix, StepSeries, Value};
 use periplus_proto::fleet::{ExecuteRequest, Limits, MatchOp, Matcher, MatcherSet};
 use periplus_proto::rows::ResultRow;
@@ -15,6 +16,7 @@ use tracing::Instrument;
 
 use super::call::{CallError, execute};
 use super::{Question, wire};
+use crate::history::BucketSource;
 use crate::plan::{EndpointId, Fragment, PartSet, Slice, Target, grid_range, slices, sub_grid};
 use crate::series::{RawSource, Wanted};
 use crate::times::pin;
@@ -63,7 +65,10 @@ pub async fn answer(
     let here = std::mem::take(&mut *here.lock());
     let mut all: Vec<Piece> = pieces.into_values().flatten().collect();
     for (steps, parts) in here.by_steps {
-        all.extend(evaluate_here(q, fragment, grid, steps.0..steps.1, parts).await?);
+        all.extend(evaluate_here(q, fragment, grid, steps.0..steps.1, From::All(parts)).await?);
+    }
+    for (steps, parts) in here.archived {
+        all.extend(evaluate_here(q, fragment, grid, steps.0..steps.1, From::Bucket(parts)).await?);
     }
     if q.strict && q.notes.is_partial() {
         return Err(strict_error(q));
@@ -88,6 +93,16 @@ pub fn strict_error(q: &Question) -> QueryError {
 #[derive(Default)]
 struct Here {
     by_steps: BTreeMap<(usize, usize), BTreeSet<usize>>,
+    /// The same, from the bucket alone.
+    archived: BTreeMap<(usize, usize), BTreeSet<usize>>,
+}
+
+/// Whose series are evaluated here, and which parts' of them.
+enum From {
+    /// Of all who have any.
+    All(BTreeSet<usize>),
+    /// The bucket's.
+    Bucket(BTreeSet<usize>),
 }
 
 async fn ask_part(
@@ -103,16 +118,21 @@ async fn ask_part(
     'again: loop {
         let allowed = |e: EndpointId| !failed.contains_key(&e);
         let mut pieces = Vec::new();
-        let mut local = Vec::new();
+        let (mut local, mut archived) = (Vec::new(), Vec::new());
         for Slice { steps, target } in slices(p, &fragment.expr, grid, &clock, allowed) {
             match target {
                 Target::Series(_) => local.push((steps.start, steps.end)),
                 Target::Nobody => {
                     let missing = match failed.iter().next_back() {
-                        Some((e, why)) => q.snapshot.missing_now(&q.fleet, part, *e, why),
+                        Some((e, why)) => q.missing_now(part, *e, why),
                         None => q.snapshot.missing_of_part(&q.fleet, part),
                     };
                     q.notes.missing(missing);
+                }
+                Target::Endpoint(e) if q.is_history(e) => {
+                    let seen = clock.data_range(&fragment.expr, grid_range(sub_grid(grid, &steps)));
+                    q.notes.missing(q.beyond_history(part, seen, &failed));
+                    archived.push((steps.start, steps.end));
                 }
                 Target::Endpoint(e) => {
                     let slice = Asked { fragment, grid, part, steps: &steps };
@@ -136,6 +156,9 @@ async fn ask_part(
         for steps in local {
             here.by_steps.entry(steps).or_default().insert(part);
         }
+        for steps in archived {
+            here.archived.entry(steps).or_default().insert(part);
+        }
         return Ok(pieces);
     }
 }
@@ -158,7 +181,9 @@ impl Asked<'_> {
     ) -> Option<EndpointId> {
         let own = sub_grid(self.grid, self.steps);
         match slices(part, &self.fragment.expr, own, &q.clock(), allowed).as_slice() {
-            [Slice { target: Target::Endpoint(other), .. }] => Some(*other),
+            [Slice { target: Target::Endpoint(other), .. }] => {
+                Some(*other).filter(|e| !q.is_history(*e))
+            }
             _ => None,
         }
     }
@@ -262,33 +287,41 @@ fn streams(q: &Question, part: usize, endpoint: EndpointId) -> Vec<MatcherSet> {
     members.iter().filter_map(|s| q.fleet.streams.get(*s)).map(|s| set(&s.labels)).collect()
 }
 
-/// Evaluates steps of some parts from their merged series.
+/// Evaluates steps of some parts from their series.
 async fn evaluate_here(
     q: &Arc<Question>,
     fragment: &Arc<Fragment>,
     grid: StepGrid,
     steps: Range<usize>,
-    parts: BTreeSet<usize>,
+    from: From,
 ) -> Result<Option<Piece>, QueryError> {
     let mut wanted = PartSet::none(q.fleet.parts.len());
-    parts.into_iter().for_each(|p| wanted.insert(p));
-    let source = RawSource::new(Arc::clone(q), Wanted::Only(wanted));
+    let (From::All(parts) | From::Bucket(parts)) = &from;
+    parts.iter().for_each(|p| wanted.insert(*p));
+    let source: Box<dyn Source> = match (&from, &q.history) {
+        (From::Bucket(_), Some(reading)) => {
+            Box::new(BucketSource::new(Arc::clone(q), Arc::clone(reading), wanted))
+        }
+        _ => Box::new(RawSource::new(Arc::clone(q), Wanted::Only(wanted))),
+    };
     let (q, fragment) = (Arc::clone(q), Arc::clone(fragment));
     let work = tokio::task::spawn_blocking(move || {
+        let source = &*source;
         let own = sub_grid(grid, &steps);
-        let mut spec = QuerySpec::range(pin(&fragment.expr, q.times), Arc::clone(&q.text), own);
+        let expr = q.readable(&pin(&fragment.expr, q.times), own);
+        let mut spec = QuerySpec::range(expr, Arc::clone(&q.text), own);
         spec.lookback_ms = q.lookback_ms;
         spec.limits = q.limits.clone();
         spec.delayed_name_removal = q.delayed_name_removal;
         match &fragment.partial {
             Some(_) => {
-                let done = q.engine.execute_partial(&spec, &source, &Leaves::new(), &q.cancel)?;
+                let done = q.engine.execute_partial(&spec, source, &Leaves::new(), &q.cancel)?;
                 q.notes.annotate(done.annotations);
                 q.notes.cost(done.stats.total_samples, done.stats.series);
                 Ok(Some(Piece::Partial { matrix: done.partial, steps }))
             }
             None => {
-                let done = q.engine.execute(&spec, &source, &Leaves::new(), &q.cancel)?;
+                let done = q.engine.execute(&spec, source, &Leaves::new(), &q.cancel)?;
                 q.notes.annotate(done.annotations);
                 q.notes.cost(done.stats.total_samples, done.stats.series);
                 Ok(match done.value {

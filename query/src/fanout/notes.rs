@@ -55,6 +55,13 @@ impl Notes {
         !self.inner.lock().missing.is_empty()
     }
 
+    /// Whether anything has been said so far, by whom and about what it may be.
+    #[must_use]
+    pub fn has_any(&self) -> bool {
+        let inner = self.inner.lock();
+        !inner.missing.is_empty() || !inner.annotations.is_empty()
+    }
+
     /// Adds annotations.
     pub fn annotate(&self, annotations: Annotations) {
         if !annotations.is_empty() {

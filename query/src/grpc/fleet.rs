@@ -24,6 +24,7 @@ use crate::answer::{Answered, Options, When};
 use crate::endpoints::{Missing, Snapshot, StreamInfo};
 use crate::fanout::QueryTimes;
 use crate::fanout::wire::{encode_partial, encode_series, kind_number, missing_to_wire};
+use crate::plan::Held;
 
 type Frames = std::pin::Pin<Box<dyn Stream<Item = Result<ExecuteResponse, Status>> + Send>>;
 
@@ -36,9 +37,15 @@ impl Fleet for Services {
         _: Request<DescribeRequest>,
     ) -> Result<Response<DescribeResponse>, Status> {
         let snapshot = self.answerer.registry.snapshot();
+        let mut all = streams(&snapshot);
+        if let Some(history) = &self.answerer.history {
+            let reading = history.reading(self.defaults.resolution);
+            let held = reading.coverage().held(0, &[], self.defaults.resolution);
+            all.extend(held.iter().map(|h| stored_to_wire(h, reading.name())));
+        }
         let mut answer = DescribeResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            streams: streams(&snapshot),
+            streams: all,
             ..DescribeResponse::default()
         };
         answer.set_component(fleet::Component::Query);
@@ -117,6 +124,7 @@ impl Services {
             delayed_name_removal: r.delayed_name_removal,
             per_step_stats: false,
             pushdown: true,
+            resolution: self.defaults.resolution,
         })
     }
 }
@@ -223,5 +231,17 @@ fn to_wire(s: &StreamInfo) -> fleet::Stream {
         address: s.address.clone(),
         shadowed_labels: s.shadowed.clone(),
         head_series: s.head_series,
+    }
+}
+
+/// A stream as the bucket has it.
+fn stored_to_wire(h: &Held, bucket: &str) -> fleet::Stream {
+    let range = |r: &TimeRange| fleet::TimeRange { min_ms: r.min_t, max_ms: r.max_t };
+    fleet::Stream {
+        external_labels: Some(label_set_to_fleet(&h.external)),
+        time_range: Some(range(&h.available)),
+        gaps: h.gaps.iter().map(range).collect(),
+        address: bucket.to_owned(),
+        ..fleet::Stream::default()
     }
 }

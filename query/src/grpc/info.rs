@@ -20,6 +20,14 @@ impl Info for Services {
             min_time = min_time.min(s.available.min_t);
             max_time = max_time.max(s.available.max_t);
         }
+        if let Some(history) = &self.answerer.history {
+            let reading = history.reading(self.defaults.resolution);
+            for h in reading.coverage().held(0, &[], self.defaults.resolution) {
+                min_time = min_time.min(h.available.min_t);
+                max_time = max_time.max(h.available.max_t);
+                sets.push(h.external);
+            }
+        }
         sets.sort_unstable();
         sets.dedup();
         Ok(Response::new(InfoResponse {

@@ -124,6 +124,7 @@ impl Services {
             delayed_name_removal: self.defaults.delayed_name_removal,
             per_step_stats: false,
             pushdown: true,
+            resolution: self.defaults.resolution,
         };
         let text: Arc<str> = Arc::from(r.query);
         let answered = self.answerer.answer(&expr, text, when, &options).await.map_err(status)?;

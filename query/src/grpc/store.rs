@@ -42,6 +42,7 @@ impl Services {
             delayed_name_removal: false,
             per_step_stats: false,
             pushdown: true,
+            resolution: self.defaults.resolution,
         };
         let times = QueryTimes { start_ms: range.min_t, end_ms: range.max_t, step_ms: 0 };
         self.answerer.ask("".into(), times, &options)

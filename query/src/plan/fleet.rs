@@ -48,7 +48,7 @@ pub struct Candidate {
     /// Whether all it holds of the part is well.
     pub healthy: bool,
     /// Times for which it does not have all of the part, ascending. Only computed where a part
-    /// has more than one candidate: without a choice it makes no difference.
+    /// has more than one candidate, and for the bucket: else it makes no difference.
     pub gaps: Vec<TimeRange>,
 }
 
@@ -78,12 +78,24 @@ pub struct Fleet {
     /// For each endpoint, whether it holds streams in more than one part, or ones that were left
     /// out: then it must be told which ones are meant.
     pub shared_endpoints: Vec<bool>,
+    /// The one that is the bucket and read by this process; it is never asked for more than is meant.
+    pub history: Option<EndpointId>,
 }
 
 impl Fleet {
     /// Forms streams and parts. `replica_labels` is empty when replicas are to stay apart.
     #[must_use]
     pub fn new(held: impl IntoIterator<Item = Held>, replica_labels: &[String]) -> Self {
+        Self::with_history(held, replica_labels, None)
+    }
+
+    /// As [`Self::new`]; `history` is the endpoint that is the bucket.
+    #[must_use]
+    pub fn with_history(
+        held: impl IntoIterator<Item = Held>,
+        replica_labels: &[String],
+        history: Option<EndpointId>,
+    ) -> Self {
         let mut by_identity: BTreeMap<Labels, Vec<Held>> = BTreeMap::new();
         let mut endpoints = 0;
         for h in held {
@@ -93,7 +105,7 @@ impl Fleet {
         }
         let streams: Vec<Stream> =
             by_identity.into_iter().map(|(labels, holders)| Stream { labels, holders }).collect();
-        let parts = form_parts(&streams);
+        let parts = form_parts(&streams, history);
         let mut names: Vec<Arc<str>> = Vec::new();
         for s in &streams {
             for (n, _) in &s.labels {
@@ -108,12 +120,14 @@ impl Fleet {
                 *n += 1;
             }
         }
+        let shared = |(e, n): (EndpointId, usize)| n > 1 && history != Some(e);
         Self {
             streams,
             parts,
             replica_labels: replica_labels.to_vec(),
             names,
-            shared_endpoints: uses.into_iter().map(|n| n > 1).collect(),
+            shared_endpoints: uses.into_iter().enumerate().map(shared).collect(),
+            history,
         }
     }
 
@@ -133,8 +147,9 @@ impl Fleet {
             })
         };
         let all = self.streams.iter().flat_map(|s| &s.holders);
-        let mut fleet = Self::new(all.clone().filter(|h| wanted(h)).cloned(), &self.replica_labels);
-        for left_out in all.filter(|h| !wanted(h)) {
+        let kept = all.clone().filter(|h| wanted(h)).cloned();
+        let mut fleet = Self::with_history(kept, &self.replica_labels, self.history);
+        for left_out in all.filter(|h| !wanted(h) && self.history != Some(h.endpoint)) {
             if let Some(shared) = fleet.shared_endpoints.get_mut(left_out.endpoint) {
                 *shared = true;
             }
@@ -149,7 +164,7 @@ impl Fleet {
     }
 }
 
-fn form_parts(streams: &[Stream]) -> Vec<Part> {
+fn form_parts(streams: &[Stream], history: Option<EndpointId>) -> Vec<Part> {
     let mut by_endpoints: HashMap<Vec<EndpointId>, Vec<usize>> = HashMap::new();
     for (i, s) in streams.iter().enumerate() {
         let mut who: Vec<EndpointId> =
@@ -161,9 +176,10 @@ fn form_parts(streams: &[Stream]) -> Vec<Part> {
     let mut parts: Vec<Part> = by_endpoints
         .into_iter()
         .map(|(who, members)| {
-            let several = who.len() > 1;
+            // What the bucket lacks is wanted even where it is alone: somebody may be missing then.
+            let gaps = |e| who.len() > 1 || history == Some(e);
             let mut candidates: Vec<Candidate> =
-                who.iter().map(|e| candidate(*e, &members, streams, several)).collect();
+                who.iter().map(|e| candidate(*e, &members, streams, gaps(*e))).collect();
             candidates.sort_by_key(|c| (!c.executes, !c.healthy, c.endpoint));
             let oldest_ms = members
                 .iter()

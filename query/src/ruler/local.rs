@@ -41,6 +41,7 @@ impl LocalEvaluator {
             delayed_name_removal: self.defaults.delayed_name_removal,
             per_step_stats: false,
             pushdown: true,
+            resolution: self.defaults.resolution,
         };
         // Positions in messages refer to the text the tree was read from, which is the rule's own.
         let answered = self.answerer.answer(expr, Arc::clone(query), When::instant(t_ms), &options);

@@ -1,5 +1,7 @@
 //! Series as chunks, decoded when their samples are wanted.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use periplus_block::chunk::{ChunkEncoding, decode_samples};
 use periplus_model::{Labels, SampleBuffer, TimeRange, replicas};
@@ -100,9 +102,8 @@ impl EncodedSeries for ChunkSeries {
 }
 
 /// The same series of several replicas.
-#[derive(Debug)]
 pub(super) struct Replicas {
-    pub(super) replicas: Vec<ChunkSeries>,
+    pub(super) replicas: Vec<Arc<dyn EncodedSeries>>,
     pub(super) counter: bool,
 }
 
@@ -119,6 +120,6 @@ impl EncodedSeries for Replicas {
     }
 
     fn encoded_bytes(&self) -> usize {
-        self.replicas.iter().map(EncodedSeries::encoded_bytes).sum()
+        self.replicas.iter().map(|r| r.encoded_bytes()).sum()
     }
 }

@@ -1,6 +1,6 @@
 //! Label names, label values and label sets of the fleet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use super::lane::{Lane, series_request};
 use crate::endpoints::probe::explain;
 use crate::fanout::Question;
 use crate::fanout::fragment::strict_error;
+use crate::history;
 use crate::plan::{EndpointId, parts_matching};
 
 /// Bytes of labels one request may gather.
@@ -52,7 +53,9 @@ impl LabelQuery {
 /// Too much, or with a strict question somebody missing.
 pub async fn label_names(q: &Arc<Question>, ask: &LabelQuery) -> Result<Vec<String>, QueryError> {
     let (range, limit) = (ask.range, ask.asked_limit());
-    gather(q, ask, move |q, channel, matchers| async move {
+    let sets = ask.sets_or_all();
+    let stored = history::labels::names(q, &sets, range);
+    gather(q, ask, stored, move |q, channel, matchers| async move {
         let request = LabelNamesRequest {
             partial_response_disabled: q.strict,
             start: range.min_t,
@@ -83,8 +86,10 @@ pub async fn label_values(
     if q.fleet.replica_labels.iter().any(|r| r == name) {
         return Ok(Vec::new());
     }
+    let sets = ask.sets_or_all();
+    let stored = history::labels::values(q, name, &sets, ask.range);
     let (range, limit, name) = (ask.range, ask.asked_limit(), name.to_owned());
-    gather(q, ask, move |q, channel, matchers| {
+    gather(q, ask, stored, move |q, channel, matchers| {
         let label = name.clone();
         async move {
             let request = LabelValuesRequest {
@@ -116,7 +121,8 @@ fn targets(q: &Question, set: &[Matcher], range: TimeRange) -> Vec<(EndpointId, 
         if p.candidates.is_empty() {
             q.notes.missing(q.snapshot.missing_of_part(&q.fleet, part));
         }
-        for c in &p.candidates {
+        q.notes.missing(q.beyond_history(part, Some(range), &BTreeMap::new()));
+        for c in p.candidates.iter().filter(|c| !q.is_history(c.endpoint)) {
             match out.iter_mut().find(|(e, _)| *e == c.endpoint) {
                 Some((_, parts)) => parts.push(part),
                 None => out.push((c.endpoint, vec![part])),
@@ -129,6 +135,7 @@ fn targets(q: &Question, set: &[Matcher], range: TimeRange) -> Vec<(EndpointId, 
 async fn gather<F, R>(
     q: &Arc<Question>,
     ask: &LabelQuery,
+    stored: impl Future<Output = Result<BTreeSet<String>, QueryError>>,
     call: F,
 ) -> Result<Vec<String>, QueryError>
 where
@@ -159,6 +166,7 @@ where
             });
         }
     }
+    let stored = stored.await?;
     let mut all: BTreeSet<String> = BTreeSet::new();
     let mut bytes = 0usize;
     while let Some(done) = tasks.join_next().await {
@@ -169,6 +177,11 @@ where
         }
         check_bytes(bytes)?;
     }
+    for s in stored {
+        bytes = bytes.saturating_add(s.len());
+        all.insert(s);
+    }
+    check_bytes(bytes)?;
     if q.strict && q.notes.is_partial() {
         return Err(strict_error(q));
     }
@@ -249,6 +262,11 @@ pub async fn series_labels(q: &Arc<Question>, ask: &LabelQuery) -> Result<Vec<La
         bytes += more;
         check_bytes(bytes)?;
         all.extend(found);
+    }
+    for labels in history::labels::series(q, &ask.sets_or_all(), ask.range).await? {
+        bytes += labels.heap_bytes();
+        check_bytes(bytes)?;
+        all.insert(labels);
     }
     if q.strict && q.notes.is_partial() {
         return Err(strict_error(q));

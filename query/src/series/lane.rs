@@ -96,18 +96,6 @@ impl Lane {
     ///
     /// # Errors
     /// Why the endpoint can't be used.
-    pub(super) async fn open(
-        q: &Question,
-        endpoint: EndpointId,
-        request: &SelectRequest,
-    ) -> Result<Self, Lost> {
-        Self::open_with(q, endpoint, series_request(q, request, false)).await
-    }
-
-    /// As `open`, with a request of one's own.
-    ///
-    /// # Errors
-    /// As `open`.
     pub(super) async fn open_with(
         q: &Question,
         endpoint: EndpointId,

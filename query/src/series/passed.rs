@@ -4,14 +4,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-use periplus_model::Labels;
+use periplus_model::{Labels, TimeRange};
 use periplus_promql::source::SelectRequest;
 use periplus_proto::convert::labels_to_thanos;
-use periplus_proto::thanos::{self, AggrChunk, Series, SeriesRequest};
+use periplus_proto::thanos::{self, AggrChunk, Series};
 use tokio::sync::mpsc;
 
+use super::arrive::{Arrived, Arriving};
 use super::groups;
-use super::lane::{Lane, Lost, Received, series_request};
+use super::lane::Lost;
 use crate::fanout::Question;
 use crate::plan::{EndpointId, parts_matching};
 
@@ -24,15 +25,18 @@ pub async fn pass_on(
     skip_chunks: bool,
     to: &mpsc::Sender<Series>,
 ) -> Option<String> {
-    let message = SeriesRequest { ..series_request(q, request, skip_chunks) };
     let parts = parts_matching(&q.fleet, &request.matchers);
     let groups = groups(q, &parts, request.range);
-    let endpoints: Vec<EndpointId> =
-        groups.iter().flat_map(|g| g.endpoints.iter().copied()).collect();
+    // The bucket may be in several groups, and is asked once.
+    let mut endpoints: BTreeMap<EndpointId, Vec<usize>> = BTreeMap::new();
+    for g in &groups {
+        g.endpoints.iter().for_each(|e| endpoints.entry(*e).or_default().extend(&g.parts));
+    }
     let mut failed: BTreeMap<EndpointId, Lost> = BTreeMap::new();
-    let mut lanes: Vec<(EndpointId, Lane)> = Vec::new();
-    let opened = endpoints.iter().map(|e| Lane::open_with(q, *e, message.clone()));
-    for (e, lane) in endpoints.iter().zip(futures::future::join_all(opened).await) {
+    let mut lanes: Vec<(EndpointId, Arriving)> = Vec::new();
+    let asked = endpoints.iter();
+    let opened = asked.map(|(e, parts)| Arriving::open(q, *e, parts, request, skip_chunks));
+    for (e, lane) in endpoints.keys().zip(futures::future::join_all(opened).await) {
         match lane {
             Ok(mut lane) => {
                 lane.must_be_sorted();
@@ -41,29 +45,31 @@ pub async fn pass_on(
             Err(why) => _ = failed.insert(*e, why),
         }
     }
-    merge(&mut lanes, &mut failed, to).await;
+    let range = (!skip_chunks).then_some(request.range);
+    merge(&mut lanes, &mut failed, range, to).await;
     let limits: Vec<Option<String>> =
         groups.iter().map(|g| g.account(q, request.range, &failed)).collect();
     limits.into_iter().flatten().next()
 }
 
 async fn merge(
-    lanes: &mut [(EndpointId, Lane)],
+    lanes: &mut [(EndpointId, Arriving)],
     failed: &mut BTreeMap<EndpointId, Lost>,
+    range: Option<TimeRange>,
     to: &mpsc::Sender<Series>,
 ) {
-    let mut heads: Vec<Option<Received>> = Vec::with_capacity(lanes.len());
+    let mut heads: Vec<Option<Arrived>> = Vec::with_capacity(lanes.len());
     let mut order: BinaryHeap<Reverse<(Labels, usize)>> = BinaryHeap::new();
     for i in 0..lanes.len() {
         heads.push(None);
         advance(lanes, i, &mut heads, &mut order, failed).await;
     }
     while let Some(Reverse((labels, first))) = order.pop() {
-        let mut chunks = take(&mut heads, first);
+        let mut chunks = take(lanes, &mut heads, first, range, failed).await;
         advance(lanes, first, &mut heads, &mut order, failed).await;
         while order.peek().is_some_and(|Reverse((l, _))| *l == labels) {
             let Some(Reverse((_, i))) = order.pop() else { break };
-            chunks.extend(take(&mut heads, i));
+            chunks.extend(take(lanes, &mut heads, i, range, failed).await);
             advance(lanes, i, &mut heads, &mut order, failed).await;
         }
         chunks.sort_by_key(|c| (c.min_time, c.max_time));
@@ -75,21 +81,38 @@ async fn merge(
     }
 }
 
-fn take(heads: &mut [Option<Received>], i: usize) -> Vec<AggrChunk> {
-    let received = heads.get_mut(i).and_then(Option::take);
+/// The chunks of the series that stands first in a lane; none where `range` is none.
+async fn take(
+    lanes: &[(EndpointId, Arriving)],
+    heads: &mut [Option<Arrived>],
+    i: usize,
+    range: Option<TimeRange>,
+    failed: &mut BTreeMap<EndpointId, Lost>,
+) -> Vec<AggrChunk> {
+    let (Some(arrived), Some(range)) = (heads.get_mut(i).and_then(Option::take), range) else {
+        return Vec::new();
+    };
     let chunk = |c: super::chunks::EncodedChunk| AggrChunk {
         min_time: c.range.min_t,
         max_time: c.range.max_t,
         raw: Some(thanos::Chunk { r#type: c.encoding, data: c.data, ..thanos::Chunk::default() }),
         ..AggrChunk::default()
     };
-    received.map(|r| r.chunks.into_iter().map(chunk).collect()).unwrap_or_default()
+    match arrived.chunks(range).await {
+        Ok(chunks) => chunks.into_iter().map(chunk).collect(),
+        Err(why) => {
+            if let Some((e, _)) = lanes.get(i) {
+                failed.insert(*e, why);
+            }
+            Vec::new()
+        }
+    }
 }
 
 async fn advance(
-    lanes: &mut [(EndpointId, Lane)],
+    lanes: &mut [(EndpointId, Arriving)],
     i: usize,
-    heads: &mut [Option<Received>],
+    heads: &mut [Option<Arrived>],
     order: &mut BinaryHeap<Reverse<(Labels, usize)>>,
     failed: &mut BTreeMap<EndpointId, Lost>,
 ) {

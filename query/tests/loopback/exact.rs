@@ -19,7 +19,7 @@ use super::sidecar::{FakeSidecar, Memory, engine, labelled};
 
 const MINUTE: i64 = 60_000;
 
-fn truth(clusters: &[Cluster]) -> Memory {
+pub(crate) fn truth(clusters: &[Cluster]) -> Memory {
     let mut all: Vec<_> = clusters.iter().flat_map(|c| labelled(&c.series, &c.external)).collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));
     Memory(all)
@@ -90,7 +90,13 @@ fn whens() -> [When; 3] {
     [When::instant(BEGIN_MS + 30 * MINUTE), When::instant(END_MS + 2 * MINUTE), When::range(grid)]
 }
 
-async fn compare(name: &str, answerer: &Answerer, truth: &Memory, seed: u64, count: usize) {
+pub(crate) async fn compare(
+    name: &str,
+    answerer: &Answerer,
+    truth: &Memory,
+    seed: u64,
+    count: usize,
+) {
     let engine = engine();
     let mut expressions = Expressions::new(seed, (BEGIN_MS + 30 * MINUTE) / 1000, true);
     let (mut wrong, mut asked, mut full) = (Vec::new(), 0, 0);

@@ -67,6 +67,7 @@ pub(crate) fn options() -> Options {
         delayed_name_removal: false,
         per_step_stats: false,
         pushdown: true,
+        resolution: periplus_query::history::resolution::MaxResolution::default(),
     }
 }
 

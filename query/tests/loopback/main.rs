@@ -7,5 +7,6 @@ mod exact;
 mod expressions;
 mod faults;
 mod fleet;
+mod history;
 mod http;
 mod sidecar;

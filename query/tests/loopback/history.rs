@@ -1,0 +1,10 @@
+//! Answers from a bucket: alone, compared with what Prometheus said about the same blocks; together with
+//! live endpoints, compared with one source that holds everything; and over files that are broken.
+
+mod blocks;
+mod convert;
+mod faults;
+mod raw;
+mod recorded;
+mod seam;
+mod sql;
