@@ -11,8 +11,7 @@ use std::time::SystemTime;
 use periplus_bucket::blocks::cleanup::{self, CleanupOptions};
 use periplus_bucket::blocks::marks::{self, MarkKind};
 use periplus_bucket::blocks::scan::Found;
-use periplus_bucket::lease::{Held, Lease};
-use periplus_bucket::{BucketError, Key};
+use periplus_bucket::lease::Held;
 use ulid::Ulid;
 
 use crate::committed;
@@ -80,9 +79,6 @@ pub(crate) async fn run(
 ) -> Result<Cleaned, WorkError> {
     let mut cleaned = Cleaned::default();
     let (bucket, config) = (&compactor.bucket, &compactor.config);
-    let key = Key::parse("periplus/leases/compactor/clean.json").map_err(BucketError::from)?;
-    let about = format!("periplus compactor, process {}", std::process::id());
-    let (owner, ttl) = (compactor.owner.as_str(), config.lease);
     let options = CleanupOptions {
         delete_delay: config.delete_delay,
         partial_delay: config.partial_delay,
@@ -99,7 +95,8 @@ pub(crate) async fn run(
     if removals.is_empty() && marks.is_empty() && superseded.is_empty() && orphans.is_empty() {
         return Ok(cleaned);
     }
-    let mut lease = Lease::new(bucket.clone(), key, owner, &about, "cleaning up", ttl);
+    let lease = compactor.lease("clean", "cleaning up")?;
+    let mut lease = lease.lock().await;
     if let Held::Theirs { .. } = lease.hold().await? {
         return Ok(cleaned);
     }

@@ -140,7 +140,7 @@ fn each(
     let step = job.step;
     let mut merged = input::Merged::new(&job.inputs, step.day.range())?;
     let mut seen = 0u64;
-    while let Some((labels, items)) = merged.next()? {
+    while let Some((labels, items)) = merged.next_series()? {
         seen += 1;
         if seen.is_multiple_of(ASK_EVERY) && !(job.go_on)() {
             return Err(MakeError::Cancelled);

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use periplus_bucket::Bucket;
 use periplus_bucket::blocks::Progress;
 use periplus_bucket::catalog::Catalog;
+use periplus_bucket::lease::Lease;
 use periplus_bucket::upload::{UploadOptions, Uploader};
+use periplus_bucket::{Bucket, BucketError, Key};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
@@ -74,7 +75,13 @@ pub struct Compactor {
     pub(crate) owner: String,
     told: BTreeSet<Subject>,
     rounds: u64,
+    /// They are kept from round to round: whose owner has not written for its time is known only to who has
+    /// seen it before.
+    leases: Mutex<BTreeMap<String, SharedLease>>,
 }
+
+/// A lease that is renewed beside the work it is for.
+pub(crate) type SharedLease = Arc<tokio::sync::Mutex<Lease>>;
 
 impl std::fmt::Debug for Compactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -124,6 +131,7 @@ impl Compactor {
             blocks: Blocks::default(),
             told: BTreeSet::new(),
             rounds: 0,
+            leases: Mutex::default(),
             config,
             metrics,
             bucket,
@@ -319,6 +327,21 @@ impl Compactor {
     #[must_use]
     pub fn bytes_sent(&self) -> u64 {
         self.metrics.bytes.get()
+    }
+
+    /// This process's view of the lease `periplus/leases/compactor/NAME.json`.
+    ///
+    /// # Errors
+    /// None in practice: names are made of letters and digits.
+    pub(crate) fn lease(&self, name: &str, subject: &str) -> Result<SharedLease, WorkError> {
+        let key = Key::parse(&format!("periplus/leases/compactor/{name}.json"));
+        let key = key.map_err(BucketError::from)?;
+        let about = format!("periplus compactor, process {}", std::process::id());
+        let (bucket, ttl) = (self.bucket.clone(), self.config.lease);
+        let new = || Lease::new(bucket, key, &self.owner, &about, subject, ttl);
+        let mut leases = self.leases.lock();
+        let lease = leases.entry(name.to_owned());
+        Ok(Arc::clone(lease.or_insert_with(|| Arc::new(tokio::sync::Mutex::new(new())))))
     }
 
     /// How often a lease is renewed.

@@ -99,7 +99,7 @@ impl<'a> Merged<'a> {
     ///
     /// # Errors
     /// Which input is bad.
-    pub fn next(&mut self) -> Result<Option<(Labels, Vec<Item>)>, MakeError> {
+    pub fn next_series(&mut self) -> Result<Option<(Labels, Vec<Item>)>, MakeError> {
         let heads = self.lanes.iter().filter_map(|l| l.head.as_ref().map(|(labels, _)| labels));
         let Some(labels) = heads.min().cloned() else { return Ok(None) };
         let mut items = Vec::new();
@@ -129,7 +129,7 @@ impl Lane<'_> {
                 next.map_err(|e| MakeError::block(input, &e))?
             }
             Cursor::Part(reader) => {
-                let next = reader.next().map_err(|e| MakeError::part(input, &e))?;
+                let next = reader.next_series().map_err(|e| MakeError::part(input, &e))?;
                 next.map(|series| {
                     let samples = match series.data {
                         SeriesData::Aggregates(aggregates) => Samples::Aggregates(aggregates),

@@ -27,7 +27,8 @@ pub(super) fn steps(index: &Index<'_>, policy: &Policy, busy: &Busy) -> Vec<Step
             (Resolution::FiveMinutes, Resolution::OneHour),
         ] {
             for (stream, day, parts) in index.days(from) {
-                let is_final = !is_one_of_several(policy, &replicas, stream, day, parts);
+                let is_final = !is_one_of_several(policy, &replicas, stream, day, parts)
+                    && !is_merged(index, policy, stream, day, parts);
                 let is_busy = [from, to].iter().any(|r| busy.contains(&(stream.clone(), *r, day)));
                 if is_final && !is_busy {
                     steps.extend(downsample(index, policy, stream, day, (parts, to)));
@@ -68,6 +69,26 @@ fn is_one_of_several(
         && replicas
             .get(&(reduced(stream, &policy.replica_labels), day))
             .is_some_and(|streams| streams.contains(&stream))
+}
+
+/// Whether what a replica has of a day is in what was merged of all of them, at any resolution: then that is
+/// what coarser ones are made of, also when the other replicas' own parts are gone already.
+fn is_merged(
+    index: &Index<'_>,
+    policy: &Policy,
+    stream: &Stream,
+    day: Day,
+    parts: &[&PartInfo],
+) -> bool {
+    let one = reduced(stream, &policy.replica_labels);
+    if one.len() == stream.len() {
+        return false;
+    }
+    let sources = sources_of(parts);
+    [Resolution::Raw, Resolution::FiveMinutes, Resolution::OneHour].into_iter().any(|r| {
+        let merged = index.parts(&one, r, day).iter().filter(|p| !p.replica_labels.is_empty());
+        merged.into_iter().any(|p| sources.is_subset(&p.sources))
+    })
 }
 
 fn is_closed(index: &Index<'_>, policy: &Policy, day: Day) -> bool {

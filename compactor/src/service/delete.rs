@@ -97,7 +97,7 @@ fn count(
 ) -> Result<(u64, u64), periplus_columnar::ColumnarError> {
     let mut reader = PartReader::open(files)?;
     let (mut series, mut samples) = (0, 0);
-    while let Some(one) = reader.next()? {
+    while let Some(one) = reader.next_series()? {
         if !erasure.takes(stream, &one.labels) {
             continue;
         }

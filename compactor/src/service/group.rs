@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
-use periplus_bucket::Key;
 use periplus_bucket::lease::{Held, Lease};
 use periplus_columnar::{Resolution, stream_id};
 use tokio_util::sync::CancellationToken;
@@ -94,17 +93,12 @@ impl Compactor {
         stop: &CancellationToken,
     ) -> Result<(), WorkError> {
         let subject = stream_name(one);
-        let key = Key::parse(&format!("periplus/leases/compactor/{}.json", stream_id(one)));
-        let key = key.map_err(periplus_bucket::BucketError::from)?;
-        let about = format!("periplus compactor, process {}", std::process::id());
-        let (bucket, ttl) = (self.bucket.clone(), self.config.lease);
-        let mut lease = Lease::new(bucket, key, &self.owner, &about, &subject, ttl);
-        if let Held::Theirs { .. } = lease.hold().await? {
+        let lease = self.lease(&stream_id(one), &subject)?;
+        if let Held::Theirs { .. } = lease.lock().await.hold().await? {
             report.theirs.push(subject);
             return Ok(());
         }
         self.metrics.streams.inc();
-        let lease = Arc::new(tokio::sync::Mutex::new(lease));
         let token = stop.child_token();
         let (keeping, tick) = (Arc::clone(&lease), self.lease_tick());
         let lost = async {

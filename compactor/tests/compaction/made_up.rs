@@ -8,7 +8,7 @@ use std::time::Duration;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use periplus_block::chunk::{ChunkSamples, HistogramValue, encode};
-use periplus_block::meta::{Compaction, Downsample, Meta, Thanos};
+use periplus_block::meta::{Compaction, Meta, Thanos};
 use periplus_block::write::{BlockInfo, BlockWriter};
 use periplus_bucket::blocks::Silent;
 use periplus_bucket::{Bucket, OpenOptions};
@@ -97,13 +97,7 @@ pub(crate) fn write_block(
         ("replica".to_owned(), replica.to_owned()),
     ]);
     let sources: Vec<Ulid> = sources.iter().map(|s| id(*s)).collect();
-    let thanos = Thanos {
-        version: 1,
-        labels,
-        downsample: Downsample { resolution: 0, ..Downsample::default() },
-        source: "sidecar".to_owned(),
-        ..Thanos::default()
-    };
+    let thanos = Thanos { version: 1, labels, source: "sidecar".to_owned(), ..Thanos::default() };
     let level = if sources.len() > 1 { 2 } else { 1 };
     let compaction = Compaction { level, sources, ..Compaction::default() };
     let info = BlockInfo { range: Some(range), compaction, thanos: Some(thanos) };

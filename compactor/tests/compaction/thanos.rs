@@ -51,14 +51,23 @@ fn resolution(block: &Block) -> i64 {
     block.meta().thanos.as_ref().unwrap().downsample.resolution
 }
 
-/// By interval: count, sum, min, max as bits.
+/// By interval: count, sum, min, max as bits. Thanos ends an interval where a chunk ends, so one may have
+/// several rows.
 fn intervals(a: &AggregateSamples, resolution: Resolution) -> BTreeMap<i64, [u64; 4]> {
-    let at = |c: &[f64], i: usize| c[i].to_bits();
-    let row = |(i, t): (usize, &i64)| {
-        let values = [at(&a.count, i), at(&a.sum, i), at(&a.min, i), at(&a.max, i)];
-        (t.div_euclid(resolution.ms()), values)
-    };
-    a.ts.iter().enumerate().map(row).collect()
+    let mut all: BTreeMap<i64, [f64; 4]> = BTreeMap::new();
+    for (i, t) in a.ts.iter().enumerate() {
+        let row = [a.count[i], a.sum[i], a.min[i], a.max[i]];
+        let interval = all.entry(t.div_euclid(resolution.ms()));
+        interval
+            .and_modify(|[count, sum, min, max]| {
+                *count += row[0];
+                *sum += row[1];
+                *min = min.min(row[2]);
+                *max = max.max(row[3]);
+            })
+            .or_insert(row);
+    }
+    all.into_iter().map(|(t, row)| (t, row.map(f64::to_bits))).collect()
 }
 
 /// What the counter grew by, over all days: resets and seams told apart by first and last raw values.

@@ -88,7 +88,7 @@ pub(crate) async fn part(store: &Arc<dyn ObjectStore>, part: &Part) -> Vec<(Labe
     download(store, &Key::parse(&part.directory).unwrap(), dir.path()).await;
     let mut reader = PartReader::open(&PartDir(dir.path().to_owned())).unwrap();
     let mut all = Vec::new();
-    while let Some(series) = reader.next().unwrap() {
+    while let Some(series) = reader.next_series().unwrap() {
         all.push((series.labels, series.data));
     }
     all
