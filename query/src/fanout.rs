@@ -101,10 +101,7 @@ impl Question {
     pub fn clock(&self) -> Clock {
         let (start_ms, end_ms) = (self.times.start_ms, self.times.end_ms);
         let step_ms = self.times.step_ms.max(1);
-        Clock {
-            query: StepGrid { start_ms, end_ms, step_ms },
-            lookback_ms: self.lookback_ms,
-        }
+        Clock { query: StepGrid { start_ms, end_ms, step_ms }, lookback_ms: self.lookback_ms }
     }
 
     /// How long an endpoint may take that is asked now: its own deadline, or what is left of the

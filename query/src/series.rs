@@ -28,8 +28,8 @@ use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 use crate::fanout::Question;
-use crate::plan::{EndpointId, PartSet, parts_matching};
 use crate::history::resolution::{Column, Reads};
+use crate::plan::{EndpointId, PartSet, parts_matching};
 use arrive::{Arrived, Arriving, Counted};
 use chunks::Replicas;
 use lane::Lost;

@@ -27,13 +27,22 @@ use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use futures::StreamExt;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use crate::history::Reading;
 use table::{Kind, PartsTable};
 
 /// The longest statement, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
+/// Operators, parentheses and keywords of a statement.
+const NESTING_MAX: usize = 400;
+/// Address space of the thread that plans a statement.
+const STACK_BYTES: usize = 256 << 20;
 /// Resolutions and what the names of their tables end with.
 const RESOLUTIONS: [(i64, &str); 3] = [(0, ""), (300_000, "_5m"), (3_600_000, "_1h")];
 
@@ -109,39 +118,85 @@ pub async fn run(
         let most = format!("the statement is longer than {TEXT_BYTES_MAX} bytes");
         return Err(SqlError::Refused(most));
     }
-    let work = async {
-        let session = session(reading, replica_labels, limits).await?;
-        let only_reading = SQLOptions::new()
-            .with_allow_ddl(false)
-            .with_allow_dml(false)
-            .with_allow_statements(false);
-        let frame = session.sql_with_options(text, only_reading).await?;
-        let mut rows = frame.execute_stream().await?;
-        let (schema, mut batches, mut count) = (rows.schema(), Vec::new(), 0usize);
-        let mut bytes = 0usize;
-        while let Some(batch) = rows.next().await {
-            let batch = batch?;
-            count += batch.num_rows();
-            bytes += batch.get_array_memory_size();
-            if count > limits.rows {
-                let most = limits.rows;
-                let text =
-                    format!("the answer has more than {most} rows; add a LIMIT or aggregate");
-                return Err(SqlError::Limit(text));
+    check_nesting(text)?;
+    let stop = CancellationToken::new();
+    let _stops_with_this = stop.clone().drop_guard();
+    let (give, take) = tokio::sync::oneshot::channel();
+    let (reading, replica_labels) = (Arc::clone(reading), replica_labels.to_vec());
+    let (text, limits, runtime) = (text.to_owned(), limits.clone(), Handle::current());
+    // Planning recurses, so it has a stack of its own, of which the system gives what is used.
+    let on_thread = move || {
+        let answer = runtime.block_on(async {
+            let work = answer(&reading, &replica_labels, &text, &limits);
+            tokio::select! {
+                answer = tokio::time::timeout(limits.time, work) => {
+                    answer.unwrap_or(Err(SqlError::Timeout(limits.time)))
+                }
+                () = stop.cancelled() => Err(SqlError::Failed("nobody waits any more".to_owned())),
             }
-            if bytes > limits.memory_bytes {
-                let most = limits.memory_bytes;
-                let text = format!("the answer takes more than {most} bytes; add a LIMIT");
-                return Err(SqlError::Limit(text));
-            }
-            batches.push(batch);
-        }
-        Ok(SqlAnswer { schema, batches })
+        });
+        let _nobody_waits = give.send(answer);
     };
-    match tokio::time::timeout(limits.time, work).await {
-        Ok(answer) => answer,
-        Err(_) => Err(SqlError::Timeout(limits.time)),
+    let thread = std::thread::Builder::new().name("sql".to_owned()).stack_size(STACK_BYTES);
+    let thread = thread.spawn(on_thread);
+    thread.map_err(|e| SqlError::Failed(format!("starting a thread for the statement: {e}")))?;
+    take.await.unwrap_or_else(|_| Err(SqlError::Failed("the statement broke off".to_owned())))
+}
+
+/// Refuses what is nested, or chained, too deep: it would be planned by recursion.
+fn check_nesting(text: &str) -> Result<(), SqlError> {
+    let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize();
+    let tokens = tokens.map_err(|e| SqlError::Refused(e.to_string()))?;
+    let nests = |t: &&Token| match t {
+        Token::Word(w) => w.keyword != Keyword::NoKeyword,
+        Token::Whitespace(_)
+        | Token::Comma
+        | Token::Period
+        | Token::Number(..)
+        | Token::SingleQuotedString(_)
+        | Token::RParen => false,
+        _ => true,
+    };
+    let n = tokens.iter().filter(nests).count();
+    if n > NESTING_MAX {
+        let text = format!(
+            "the statement has {n} operators, parentheses and keywords; at most {NESTING_MAX} are taken"
+        );
+        return Err(SqlError::Limit(text));
     }
+    Ok(())
+}
+
+async fn answer(
+    reading: &Arc<Reading>,
+    replica_labels: &[String],
+    text: &str,
+    limits: &SqlLimits,
+) -> Result<SqlAnswer, SqlError> {
+    let session = session(reading, replica_labels, limits).await?;
+    let only_reading =
+        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    let frame = session.sql_with_options(text, only_reading).await?;
+    let mut rows = frame.execute_stream().await?;
+    let (schema, mut batches, mut count) = (rows.schema(), Vec::new(), 0usize);
+    let mut bytes = 0usize;
+    while let Some(batch) = rows.next().await {
+        let batch = batch?;
+        count += batch.num_rows();
+        bytes += batch.get_array_memory_size();
+        if count > limits.rows {
+            let most = limits.rows;
+            let text = format!("the answer has more than {most} rows; add a LIMIT or aggregate");
+            return Err(SqlError::Limit(text));
+        }
+        if bytes > limits.memory_bytes {
+            let most = limits.memory_bytes;
+            let text = format!("the answer takes more than {most} bytes; add a LIMIT");
+            return Err(SqlError::Limit(text));
+        }
+        batches.push(batch);
+    }
+    Ok(SqlAnswer { schema, batches })
 }
 
 /// A session that knows the bucket's tables and nothing else.

@@ -231,7 +231,7 @@ impl Frames {
     fn send(&self, message: &ChunkedReadResponse) -> bool {
         let body = message.encode_to_vec();
         let mut frame = Vec::with_capacity(body.len() + 16);
-        let _ = prost::encoding::encode_varint(body.len() as u64, &mut frame);
+        prost::encoding::encode_varint(body.len() as u64, &mut frame);
         frame.extend(crc32c::crc32c(&body).to_be_bytes());
         frame.extend(body);
         let sent = tokio::time::timeout(CLIENT_PATIENCE, self.to.send(Ok(frame.into())));

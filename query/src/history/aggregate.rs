@@ -49,11 +49,10 @@ fn divide(out: &mut SampleBuffer, begin: usize, counts: &SampleBuffer) {
         }
         let count = counts.ts.get(next).filter(|c| **c == t).and(counts.values.get(next));
         if let (Some(count), Some(sum)) = (count.filter(|c| **c > 0.0), out.values.get(i).copied())
+            && let (Some(ts), Some(v)) = (out.ts.get_mut(kept), out.values.get_mut(kept))
         {
-            if let (Some(ts), Some(v)) = (out.ts.get_mut(kept), out.values.get_mut(kept)) {
-                (*ts, *v) = (t, sum / count);
-                kept += 1;
-            }
+            (*ts, *v) = (t, sum / count);
+            kept += 1;
         }
     }
     out.ts.truncate(kept);

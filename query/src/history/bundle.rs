@@ -47,8 +47,11 @@ pub struct Bundle {
     /// By pick.
     open: Mutex<HashMap<u32, Readers>>,
     /// Told of what can't be read; gives whether that ends the query.
-    on_loss: Arc<dyn Fn(&Pick, &str) -> bool + Send + Sync>,
+    on_loss: OnLoss,
 }
+
+/// Told of a part that can't be read, and why; gives whether that ends the query.
+pub type OnLoss = Arc<dyn Fn(&Pick, &str) -> bool + Send + Sync>;
 
 #[derive(Default)]
 struct Readers {
@@ -63,7 +66,7 @@ impl Bundle {
         parts: Arc<HashMap<u32, PartBytes>>,
         tables: Arc<Vec<Arc<Table>>>,
         column: Column,
-        on_loss: Arc<dyn Fn(&Pick, &str) -> bool + Send + Sync>,
+        on_loss: OnLoss,
     ) -> Self {
         Self { parts, tables, column, open: Mutex::default(), on_loss }
     }

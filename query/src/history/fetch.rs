@@ -127,8 +127,8 @@ async fn one(
         }
         let Some(Opened { file, footer }) = parts.open(&pick.part, which).await? else { continue };
         let ranges = match which {
-            PartFile::Histograms => footer.histogram_ranges(rows.into_iter()),
-            _ => footer.sample_ranges(rows.into_iter(), columns),
+            PartFile::Histograms => footer.histogram_ranges(rows),
+            _ => footer.sample_ranges(rows, columns),
         };
         let at_hand = parts.blocks.get(&file, ranges).await?;
         let bytes = Arc::new(Held { at_hand, len: file.size });

@@ -10,8 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
-use super::bundle::{Bundle, BundledSeries, PartBytes};
-use super::coverage::Pick;
+use super::bundle::{Bundle, BundledSeries, OnLoss, PartBytes};
 use super::fetch::fetch;
 use super::resolution::{Column, Reads};
 use super::select::{Found, Lost, Replicas, Selection, Wish, select};
@@ -239,7 +238,7 @@ impl Job<'_> {
 
     /// What happens when pages turn out to be broken: the part is missing in the answer, which ends a
     /// strict question.
-    fn on_loss(&self) -> Arc<dyn Fn(&Pick, &str) -> bool + Send + Sync> {
+    fn on_loss(&self) -> OnLoss {
         let (q, reading) = (Arc::clone(self.q), Arc::clone(self.reading));
         Arc::new(move |pick, why| {
             let labels: Labels = reading.external_of(pick.stream);

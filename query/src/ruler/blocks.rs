@@ -285,7 +285,7 @@ mod tests {
         let mut blocks = open(&head);
         let id = blocks.cut(now + 1).expect("written").expect("a block");
         assert_eq!(blocks.cut(now + 1).expect("nothing"), None);
-        assert!(periplus_block::check::check(&blocks.dir.join(id.to_string())).is_ok());
+        assert!(periplus_block::check::check(blocks.dir.join(id.to_string())).is_ok());
         assert_eq!(blocks.send().await.expect("sent"), 1);
         assert_eq!(blocks.send().await.expect("nothing"), 0);
         let meta =

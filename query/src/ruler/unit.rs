@@ -60,12 +60,15 @@ pub fn test_file(path: &Path, only: &[String]) -> Result<Report, String> {
 pub type FiringAlert =
     (std::collections::BTreeMap<String, String>, std::collections::BTreeMap<String, String>);
 
+/// What fires at one place of a file of tests.
+pub type Observed = (usize, i64, String, Vec<FiringAlert>);
+
 /// What fires where a file of tests asks for it: the number of the test, the time in milliseconds, the
 /// alert's name, and each alert. What the file expects does not matter.
 ///
 /// # Errors
 /// As [`test_file`], or a rule can't be evaluated.
-pub fn observe(path: &Path) -> Result<Vec<(usize, i64, String, Vec<FiringAlert>)>, String> {
+pub fn observe(path: &Path) -> Result<Vec<Observed>, String> {
     let file = form::read(path, &mut Vec::new())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()

@@ -394,6 +394,8 @@ fn absent_labels(e: &Expr) -> Labels {
     let matchers = match e {
         Expr::VectorSelector(v) => &v.matchers,
         Expr::MatrixSelector(m) => &m.selector.matchers,
+        // Evaluated elsewhere, but the text is the same.
+        Expr::Leaf(leaf) => return absent_labels(unwrap_parens(&leaf.original)),
         _ => return Labels::empty(),
     };
     let mut out = LabelsBuilder::new();

@@ -73,11 +73,8 @@ impl Reader<'_> {
             Some(ms) => ms,
         };
         let query_offset_ms = self.duration(&what, "query_offset", raw.query_offset.as_ref());
-        let limit = raw.limit.as_ref().map_or(0, |l| match usize::try_from(l.value) {
-            Ok(n) => n,
-            // Prometheus takes a negative limit for none.
-            Err(_) => 0,
-        });
+        // Prometheus takes a negative limit for none.
+        let limit = raw.limit.as_ref().map_or(0, |l| usize::try_from(l.value).unwrap_or_default());
         let strategy = raw.partial_response_strategy.as_ref().and_then(|s| {
             match s.value.to_ascii_uppercase().as_str() {
                 "ABORT" => Some(Strategy::Abort),

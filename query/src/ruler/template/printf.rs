@@ -142,7 +142,7 @@ fn one(verb: char, d: &Directive, v: &Value) -> String {
     if verb == 'T' {
         return pad(d, v.type_name().to_owned(), false);
     }
-    let text = match (verb, v) {
+    match (verb, v) {
         ('v' | 's', Value::Nothing | Value::Nil) if verb == 'v' => pad(d, "<nil>".into(), false),
         (_, Value::Nothing | Value::Nil) => format!("%!{verb}(<nil>)"),
         ('v', Value::Float(x)) => float(d, 'g', *x),
@@ -166,8 +166,7 @@ fn one(verb: char, d: &Directive, v: &Value) -> String {
         ('s', Value::Time(_) | Value::Duration(_) | Value::Labels(_) | Value::Histogram(_))
         | ('v', _) => pad(d, v.print(), false),
         _ => format!("%!{verb}({}={})", v.type_name(), v.print()),
-    };
-    text
+    }
 }
 
 fn character(n: i64) -> char {

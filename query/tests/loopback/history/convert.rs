@@ -11,7 +11,6 @@ use super::blocks::{Stream, of_day};
 /// A bucket in a directory.
 pub(crate) struct Converted {
     pub(crate) dir: tempfile::TempDir,
-    pub(crate) bucket: Bucket,
 }
 
 impl Converted {
@@ -35,8 +34,8 @@ pub(crate) async fn convert(streams: &[Stream], range: TimeRange) -> Converted {
         }
     }
     let change = Change { add, ..Change::default() };
-    Catalog::new(bucket.clone()).commit(&change).await.unwrap();
-    Converted { dir, bucket }
+    Catalog::new(bucket).commit(&change).await.unwrap();
+    Converted { dir }
 }
 
 async fn write_day(stream: &Stream, day: Day, wanted: TimeRange, bucket: &Bucket) -> Option<Part> {

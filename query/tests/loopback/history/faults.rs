@@ -127,9 +127,12 @@ async fn damage_is_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_catalog_that_cannot_be_read_is_missing_in_every_answer() {
     let Some((bucket, when)) = bucket().await else { return };
-    for at in files(bucket.dir.path(), "root.json") {
+    let mut broken = 0;
+    for at in files(bucket.dir.path(), "root") {
         std::fs::write(at, b"{").unwrap();
+        broken += 1;
     }
+    assert_eq!(broken, 1);
     let answerer = periplus_query::start(&config(&bucket), &Drain::new()).unwrap();
     let history = answerer.history.clone().unwrap();
     history.refresh().await.expect_err("it is broken");

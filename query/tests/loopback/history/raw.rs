@@ -65,7 +65,8 @@ async fn equals_prometheus_over_the_same_blocks() {
                 let text = r.query.as_str().into();
                 let ours = answerer.answer(&expr, text, r.when, &options).await;
                 let ours = ours.unwrap_or_else(|e| panic!("{}: {e}", r.query));
-                compare(&r, &points(&ours.value, &EXTERNAL), 0.0);
+                // Prometheus adds histograms up in the order of its map of groups: the last bit may differ.
+                compare(&r, &points(&ours.value, &EXTERNAL), 1e-14);
                 asked += 1;
             }
         }

@@ -26,7 +26,7 @@ pub(crate) fn shared() -> Option<PathBuf> {
         return Some(dir);
     }
     assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "the shared bucket is missing");
-    println!("skipped: no shared bucket beside this checkout");
+    eprintln!("skipped: no shared bucket beside this checkout");
     None
 }
 

@@ -144,8 +144,12 @@ async fn limits_hold() {
         format!("SELECT {}1", "NOT ".repeat(100_000)),
     ] {
         let answer = ask(&bucket, &deep, &limits()).await;
-        assert!(answer.is_err() || answer.is_ok_and(|a| a.batches.len() == 1));
+        assert!(matches!(answer, Err(SqlError::Limit(_))), "{answer:?}");
     }
+    // As deep as is taken.
+    let deep = format!("SELECT 1{}", "+1".repeat(390));
+    let answer = ask(&bucket, &deep, &limits()).await.unwrap();
+    assert_eq!(answer.batches.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
