@@ -2,7 +2,8 @@
 
 mod args;
 mod catalog;
-mod output;
+mod delete_series;
+pub(crate) mod output;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -54,6 +55,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Action::Cp { source, to, filter, format } => cp(&source, &to, &filter, format).await,
         Action::RebuildCatalog { source, dry_run, format } => {
             catalog::rebuild(open(&source)?, dry_run, format).await
+        }
+        Action::DeleteSeries(args) => {
+            let bucket = open(&args.source)?;
+            delete_series::run(&bucket, args).await
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `periplus check`: whether something is right, before anything relies on it.
 
+mod rules;
+
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::PathBuf;
 
@@ -46,6 +48,8 @@ enum What {
         /// The query; `-` reads it from standard input.
         query: Option<String>,
     },
+    /// Check rule files: form, expressions and templates
+    Rules(rules::Args),
     /// Check TSDB blocks: every checksum, order, reference and sample
     Block {
         /// Directories of blocks.
@@ -78,6 +82,7 @@ pub(crate) fn run(args: Args, services: &[Command]) -> anyhow::Result<()> {
         What::Promql { files, once } => scripts(&files, once, &mut out),
         What::Query { query: Some(query) } => query_text(&query, &mut out),
         What::Query { query: None } => query_lines(std::io::stdin().lock(), &mut out),
+        What::Rules(args) => rules::run(&args, &mut out),
         What::Block { dirs, dump } => {
             let mut bad = 0;
             for dir in &dirs {

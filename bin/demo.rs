@@ -1,9 +1,10 @@
 //! `periplus demo`: a simulated fleet and the whole product over it.
 //!
 //! In order: an exporter that serves every cluster's targets; for each cluster a real Prometheus
-//! (for the first a pair), given a past and then made to scrape; the product over them, as a small
-//! user runs it; the top tens; a list of commands to try; and at the end, everything taken down.
+//! (for the first a pair), given a past and then made to scrape; an API server that serves the events of its
+//! pods, with its watcher, and the events hub; the product over them, as a small user runs it; the top tens; a list of commands to try; and at the end, everything taken down.
 
+mod events;
 mod exporter;
 mod process;
 mod prometheus;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum as _;
+use periplus_daemon::drain::Drain;
 use periplus_simfleet::{Fleet, FleetConfig};
 use tokio::process::Command;
 
@@ -68,8 +70,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let deadline = args.duration.map(|d| Instant::now() + d);
     let dir = tempfile::Builder::new().prefix("periplus-demo-").tempdir()?;
     let mut running = Vec::new();
+    let drain = Drain::new();
     let outcome = tokio::select! {
-        outcome = show(&args, &binary, dir.path(), &mut running) => outcome,
+        outcome = show(&args, &binary, dir.path(), &mut running, &drain) => outcome,
         () = stop_signal() => Ok(()),
         () = until(deadline) => Ok(()),
     };
@@ -82,6 +85,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         }
     };
     say("\nStopping the demo and removing its data.")?;
+    let _late = drain.wait(Duration::from_secs(5)).await;
     futures::future::join_all(running.drain(..).rev().map(Process::stop)).await;
     dir.close().context("removing the demo's directory")?;
     outcome
@@ -93,6 +97,7 @@ async fn show(
     binary: &std::path::Path,
     dir: &std::path::Path,
     running: &mut Vec<Process>,
+    drain: &Drain,
 ) -> anyhow::Result<()> {
     let fleet = Fleet::new(FleetConfig {
         seed: args.seed,
@@ -132,13 +137,15 @@ async fn show(
             urls.push(url);
         }
     }
-    running.push(product(args, &urls, &dirs, dir)?);
+    let hub = events::hub()?;
+    events::start(&fleet, &hub, dir, drain).await.context("starting the event watchers")?;
+    running.push(product(args, &urls, &dirs, &hub, dir)?);
     let url = format!("http://{}", args.listen);
     let client = Client::new(&url)?;
     enough_data(&client, args.clusters, running).await?;
     say(&format!("periplus answers at {url} ({:.0?} since the start)\n", began.elapsed()))?;
     tables(&client).await?;
-    hints(args, &url)?;
+    hints(args, &url, &hub)?;
     watch_over(running).await
 }
 
@@ -147,6 +154,7 @@ fn product(
     args: &Args,
     urls: &[String],
     tsdb: &[PathBuf],
+    hub: &url::Url,
     dir: &std::path::Path,
 ) -> anyhow::Result<Process> {
     let own = std::env::current_exe().context("finding this binary")?;
@@ -154,6 +162,7 @@ fn product(
     command.arg("standalone").arg("--listen").arg(args.listen.to_string());
     command.arg("--data").arg(dir.join("data"));
     command.args(["--admin", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
+    command.arg("--events-listen").arg(hub.authority());
     for url in urls {
         command.arg("--prometheus").arg(url);
     }
@@ -208,7 +217,7 @@ async fn tables(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn hints(args: &Args, url: &str) -> anyhow::Result<()> {
+fn hints(args: &Args, url: &str, hub: &url::Url) -> anyhow::Result<()> {
     let flag = if args.listen.port() == 9090 { String::new() } else { format!(" --url {url}") };
     say(&format!(
         "Try, in another terminal:\n  \
@@ -216,6 +225,8 @@ fn hints(args: &Args, url: &str) -> anyhow::Result<()> {
          periplus top restarts --by node -k 5{flag}\n  \
          curl -s '{url}/api/v1/query' --data-urlencode 'query=sum by (cluster) (up)'\n  \
          curl -s '{url}/api/v1/endpoints'\n  \
+         periplus events --since 1h --url {hub}\n  \
+         periplus events --follow --reason BackOff --url {hub}\n  \
          Grafana: add a Prometheus data source with the URL {url}"
     ))?;
     match args.duration {

@@ -2,13 +2,16 @@
 
 mod bucket;
 mod check;
+mod compactor;
 mod demo;
 mod events;
 mod process;
 mod query;
+mod ruler;
 mod sidecar;
 mod sql;
 mod standalone;
+mod test;
 mod top;
 mod version;
 
@@ -43,12 +46,15 @@ enum Command {
     Standalone(Box<standalone::Args>),
     Sidecar(Box<sidecar::Args>),
     Query(Box<query::Args>),
+    Compactor(Box<compactor::Args>),
+    Ruler(Box<ruler::Args>),
     Demo(demo::Args),
     Top(top::Args),
     Bucket(bucket::Args),
     Sql(sql::Args),
     Events(Box<events::Args>),
     Check(check::Args),
+    Test(test::Args),
     Version(version::Args),
 }
 
@@ -58,6 +64,8 @@ const SERVICES: &[(&str, &str)] = &[
     ("standalone", "127.0.0.1:10910"),
     ("sidecar", "127.0.0.1:10911"),
     ("query", "127.0.0.1:10912"),
+    ("compactor", "127.0.0.1:10913"),
+    ("ruler", "127.0.0.1:10915"),
 ];
 
 /// The whole command line, with environment variables and configuration files.
@@ -104,6 +112,8 @@ fn run() -> anyhow::Result<()> {
         Command::Standalone(args) => block_on(standalone::run(*args)),
         Command::Sidecar(args) => block_on(sidecar::run(*args)),
         Command::Query(args) => block_on(query::run(*args)),
+        Command::Compactor(args) => block_on(compactor::run(*args)),
+        Command::Ruler(args) => block_on(ruler::run(*args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Top(args) => block_on(top::run(args)),
         Command::Sql(args) => block_on(sql::run(args)),
@@ -114,6 +124,7 @@ fn run() -> anyhow::Result<()> {
                 SERVICES.iter().filter_map(|s| command.find_subcommand(s.0)).cloned().collect();
             check::run(args, &services)
         }
+        Command::Test(args) => test::run(&args),
         Command::Version(args) => version::run(&args),
     }
 }

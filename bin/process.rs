@@ -29,7 +29,7 @@ pub(crate) struct ProcessArgs {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     drain_timeout: Duration,
     #[command(flatten)]
-    telemetry: TelemetryArgs,
+    pub(crate) telemetry: TelemetryArgs,
 }
 
 /// Runs a role: `build` binds its addresses, registers its metrics and spawns its tasks, and gives back

@@ -37,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Address of the HTTP API: rules, alerts, reload
-    #[arg(long, default_value = "127.0.0.1:9095", value_name = "ADDR")]
+    #[arg(long, default_value = "127.0.0.1:9096", value_name = "ADDR")]
     listen: String,
     /// Address of the gRPC services through which query processes read what rules give
     #[arg(long, default_value = "127.0.0.1:10903", value_name = "ADDR")]

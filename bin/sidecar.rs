@@ -1,5 +1,8 @@
 //! `periplus sidecar`: one sidecar, serving.
 
+mod events;
+
+use periplus_events::watch::service::WatchArgs;
 use periplus_sidecar::ship::{self, ShipArgs};
 
 use crate::process::{self, ProcessArgs};
@@ -10,6 +13,8 @@ use crate::process::{self, ProcessArgs};
 /// services and periplus's own, and evaluates the parts of queries that are sent to it. With --bucket
 /// and --tsdb it also ships Prometheus's blocks, bit for bit, in Thanos's layout.
 ///
+/// With --events-hub it also watches the cluster's Kubernetes events and sends the errors among them there.
+///
 /// Example: periplus sidecar --prometheus http://127.0.0.1:9090 --listen 0.0.0.0:10901
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -17,6 +22,8 @@ pub(crate) struct Args {
     sidecar: periplus_sidecar::Config,
     #[command(flatten)]
     ship: ShipArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
     #[command(flatten)]
     process: ProcessArgs,
 }
@@ -36,6 +43,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         });
         if let Some(shipper) = ship::build(&args.ship, tsdb, prometheus, &access, labels, admin)? {
             drain.spawn("shipping", shipper.run(drain.token()));
+        }
+        if !args.watch.events_hub.is_empty() {
+            args.watch.check()?;
+            let known = bound.sidecar.clone();
+            let cluster = move || {
+                let now = known.snapshot();
+                let label = now.external.get("cluster").unwrap_or_default().to_owned();
+                now.known.then_some(label)
+            };
+            drain.spawn("events", events::watch(args.watch, cluster, admin.clone(), drain.clone()));
         }
         let (admin, own) = (admin.clone(), drain.clone());
         drain.spawn_essential("sidecar", async move {

@@ -135,6 +135,8 @@ pub(super) enum Action {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Delete series, or a time of them, from the history; the compactor does it
+    DeleteSeries(super::delete_series::DeleteSeries),
     /// Copy blocks to another bucket or directory, and verify them there
     Cp {
         #[command(flatten)]

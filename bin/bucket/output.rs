@@ -60,7 +60,7 @@ impl<const N: usize> Table<N> {
 }
 
 /// `1.5 GiB`
-pub(super) fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     #[expect(clippy::cast_precision_loss, reason = "for people")]
     let (mut value, mut unit) = (n as f64, 0);
@@ -79,10 +79,10 @@ pub(super) fn time(ms: i64) -> String {
 }
 
 /// A bar on the terminal; nothing where there is none.
-pub(super) struct Bar(Option<ProgressBar>);
+pub(crate) struct Bar(Option<ProgressBar>);
 
 impl Bar {
-    pub(super) fn new(what: &'static str) -> Self {
+    pub(crate) fn new(what: &'static str) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(None);
         }

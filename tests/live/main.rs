@@ -18,6 +18,7 @@ mod process;
 mod product;
 mod prometheus;
 mod promql;
+mod rules;
 mod secure;
 mod tiers;
 mod traces;

@@ -139,8 +139,7 @@ impl Prometheus {
     /// Starts it again, on the same port and over the same data, after it was killed.
     pub(crate) async fn restart(&mut self) {
         let (place, more) = (&self.place, &self.more);
-        self.process =
-            Self::spawn(&self.flavour, &self.name, &self.dir, place, self.port, more);
+        self.process = Self::spawn(&self.flavour, &self.name, &self.dir, place, self.port, more);
         self.ready().await;
     }
 
