@@ -12,20 +12,20 @@
 //! of, and only has to take care never to forget: positions are written after what lies before them, batches
 //! stay until they are acknowledged, and what is lost all the same is a gap that reaches the hub.
 
+pub mod api;
+pub mod apiserver;
+pub mod counters;
 pub mod event;
 pub mod filter;
-pub mod watch;
-pub mod spool;
 pub mod forward;
-pub mod wire;
 pub mod hub;
 pub mod log;
-pub mod store;
-pub mod search;
-pub mod api;
 pub mod loki;
-pub mod counters;
 pub mod promql;
-pub mod apiserver;
+pub mod search;
+pub mod spool;
+pub mod store;
+pub mod watch;
+pub mod wire;
 
 pub use event::{Event, EventError};

@@ -29,6 +29,9 @@ pub(crate) struct PageAt {
     pub(crate) len: u32,
 }
 
+/// Smallest and largest value.
+pub(crate) type Bounds = (Box<[u8]>, Box<[u8]>);
+
 /// A column chunk.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunk {
@@ -38,7 +41,7 @@ pub(crate) struct Chunk {
     /// Values and nulls.
     pub(crate) values: u64,
     /// Smallest and largest, as Parquet stores them.
-    pub(crate) bounds: Option<(Box<[u8]>, Box<[u8]>)>,
+    pub(crate) bounds: Option<Bounds>,
     pub(crate) nulls: Option<u64>,
     /// The Bloom filter's bits.
     pub(crate) bloom: Option<Bytes>,

@@ -117,7 +117,7 @@ impl PartReader {
     /// # Errors
     /// What is wrong with the part, and where: also a checksum that is not what the window decodes
     /// to.
-    pub fn next(&mut self) -> Result<Option<PartSeries>> {
+    pub fn next_series(&mut self) -> Result<Option<PartSeries>> {
         loop {
             if let Some((table, at)) = &mut self.table
                 && (*at as usize) < table.len()
@@ -311,7 +311,7 @@ impl PartReader {
     /// They differ: other labels, other times, another bit of a value, another hint; or the part
     /// can't be read.
     pub fn expect(&mut self, labels: &Labels, data: &SeriesData) -> Result<()> {
-        let Some(there) = self.next()? else {
+        let Some(there) = self.next_series()? else {
             return Err(self.differs(labels, "it is missing at the end of the part"));
         };
         if there.labels != *labels {
@@ -326,7 +326,7 @@ impl PartReader {
     /// # Errors
     /// As [`expect`](Self::expect).
     pub fn expect_raw(&mut self, labels: &Labels, samples: &ChunkSamples) -> Result<()> {
-        let Some(there) = self.next()? else {
+        let Some(there) = self.next_series()? else {
             return Err(self.differs(labels, "it is missing at the end of the part"));
         };
         let SeriesData::Raw(data) = &there.data else {
@@ -344,7 +344,7 @@ impl PartReader {
     /// # Errors
     /// A series more; the part can't be read.
     pub fn expect_end(&mut self) -> Result<()> {
-        match self.next()? {
+        match self.next_series()? {
             None => Ok(()),
             Some(more) => Err(self.differs(&more.labels, "it is in the part and was not written")),
         }

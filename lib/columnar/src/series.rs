@@ -53,6 +53,9 @@ struct Packed {
     checksums: (i64, i64),
 }
 
+/// A counter's first sample and last value.
+type CounterEnds = (Option<(i64, f64)>, Option<f64>);
+
 /// The series of one row group: labels as numbers of distinct texts, windows as where their rows are.
 #[derive(Clone, Debug)]
 pub struct SeriesTable {
@@ -65,7 +68,7 @@ pub struct SeriesTable {
     ends: Vec<(u32, u32)>,
     windows: Vec<Packed>,
     /// As many as windows, or none where no row has any.
-    counters: Vec<(Option<(i64, f64)>, Option<f64>)>,
+    counters: Vec<CounterEnds>,
 }
 
 impl SeriesTable {

@@ -80,7 +80,7 @@ impl PartSource for Altered<'_> {
 fn read(part: &dyn PartSource) -> periplus_columnar::Result<Vec<(Labels, SeriesData)>> {
     let mut reader = PartReader::open(part)?;
     let mut out = Vec::new();
-    while let Some(series) = reader.next()? {
+    while let Some(series) = reader.next_series()? {
         out.push((series.labels, series.data));
     }
     Ok(out)

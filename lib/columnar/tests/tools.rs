@@ -3,7 +3,7 @@
 //! They are taken from the virtual environment that `script/setup test` makes in `target/tools/venv`
 //! (or that PERIPLUS_PYTHON names).
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail loudly and skip aloud")]
+#![expect(clippy::print_stderr, reason = "tests fail loudly and skip aloud")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

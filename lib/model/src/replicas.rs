@@ -11,7 +11,6 @@
 //!
 //! Queries merge what they fetch live by it, and the compactor what it stores: one answer either way.
 
-
 use crate::{Labels, METRIC_NAME, SampleBuffer, is_stale};
 
 /// The interval between samples while none is known, in milliseconds.

@@ -182,7 +182,7 @@ async fn read_file(
 
 /// Sorts out which parts are to be found: the larger and newer before those they replace.
 fn choose(mut found: Vec<Arc<Part>>, rebuilt: &mut Rebuilt) {
-    found.sort_by(|a, b| (b.sources.len(), b.part).cmp(&(a.sources.len(), a.part)));
+    found.sort_by_key(|p| std::cmp::Reverse((p.sources.len(), p.part)));
     for part in found {
         match rebuilt.parts.iter().find(|p| p.doubles(&part)) {
             None => rebuilt.parts.push(part),

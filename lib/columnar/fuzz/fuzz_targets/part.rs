@@ -33,5 +33,5 @@ fuzz_target!(|data: &[u8]| {
     let (one, two) = (at(head[0], head[1]), at(head[2], head[3]));
     let cut = Cut(Bytes::copy_from_slice(data), one.min(two), one.max(two));
     let Ok(mut reader) = PartReader::open(&cut) else { return };
-    while let Ok(Some(_)) = reader.next() {}
+    while let Ok(Some(_)) = reader.next_series() {}
 });

@@ -356,7 +356,7 @@ mod tests {
     #[test]
     fn pages_hold_what_fits() {
         assert_eq!(pages(&[PAGE_NUMBERS, 1, 1]), [0..1, 1..3]);
-        assert_eq!(pages(&[1, 1]), [0..2]);
-        assert_eq!(pages(&[2 * PAGE_NUMBERS]), [0..1]);
+        assert_eq!(pages(&[1, 1]), vec![0..2]);
+        assert_eq!(pages(&[2 * PAGE_NUMBERS]), vec![0..1]);
     }
 }

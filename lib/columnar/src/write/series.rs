@@ -248,11 +248,11 @@ fn selecting(codec: &mut Codec, column: &TextColumn, optional: bool) -> std::io:
     let levels = Levels { rep: None, def: optional.then_some(&column.present[..]) };
     let chunk = text(codec, column.present.len(), levels, column)?;
     let texts = &column.texts.texts;
-    let short = |t: &&Box<str>| t.len() <= BOUND_BYTES_MAX;
-    let bound =
-        |t: Option<&Box<str>>| t.filter(short).map(|t| ByteArray::from(t.as_bytes().to_vec()));
+    let short = |t: &&str| t.len() <= BOUND_BYTES_MAX;
+    let bound = |t: Option<&str>| t.filter(short).map(|t| ByteArray::from(t.as_bytes().to_vec()));
     let nulls = column.present.len() - column.numbers.len();
-    let (min, max) = (bound(texts.iter().min()), bound(texts.iter().max()));
+    let (min, max) =
+        (bound(texts.iter().map(|t| &**t).min()), bound(texts.iter().map(|t| &**t).max()));
     // One bound alone says nothing to our reader.
     let (min, max) = if min.is_some() && max.is_some() { (min, max) } else { (None, None) };
     let statistics = Statistics::byte_array(min, max, None, Some(nulls as u64), false);

@@ -32,7 +32,9 @@ impl Sinks for DirSinks {
 
 /// Files in memory, for small parts and for tests. A clone shows the same files.
 #[derive(Clone, Debug, Default)]
-pub struct MemorySinks(Arc<Mutex<Vec<(PartFile, Vec<u8>)>>>);
+pub struct MemorySinks(Arc<Mutex<Files>>);
+
+type Files = Vec<(PartFile, Vec<u8>)>;
 
 impl MemorySinks {
     /// The bytes of a file; `None` where the part has none of this kind.
