@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use periplus_events::apiserver::{Kind, Server, ServerConfig, Store};
-use periplus_events::watch::WatchConfig;
 use periplus_events::watch::api::Resource;
 use periplus_events::watch::object::{self, Line};
 use periplus_events::{Event, event};
@@ -179,32 +177,6 @@ async fn the_whole_run_gives_the_truth() {
         let got = running.stop().await;
         check(&got.rows.lock(), &truth(), &[], "whole");
         assert!(got.gaps.lock().is_empty());
-        end.cancel();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cut_at_every_line_and_resumed() {
-    for (api, every) in [(Resource::Core, 1), (Resource::Events, 5)] {
-        let Some(steps) = steps(api) else { return };
-        let (server, end) = server(api, 30, &steps).await;
-        // Cut inside the next line, at times in the middle of a character.
-        server.faults.cut_watches(Some(every), Some(701));
-        let config = WatchConfig { cursor_every: Duration::from_millis(50), ..config() };
-        let running = Running::start(&server.url(), config).await;
-        until("the list is done", || running.shared.position().0 > 0).await;
-        for step in &steps {
-            apply(&server.store, step);
-        }
-        let last = steps.last().unwrap().version;
-        let shared = Arc::clone(&running.shared);
-        // The last lines may be deletions at one resourceVersion, which are not asked for again.
-        until("all was seen", || shared.position().0 == last).await;
-        let watches = server.faults.watches();
-        assert!(watches as usize >= steps.len() / every / 2, "{watches}");
-        let got = running.stop().await;
-        check(&got.rows.lock(), &truth(), &[], "cut and resumed");
-        assert!(got.gaps.lock().is_empty(), "what is resumed has no gap");
         end.cancel();
     }
 }
