@@ -81,7 +81,7 @@ mod tests {
     /// demo fleet, and every alert has a runbook.
     #[test]
     fn shipped_rules_ask_for_what_exists() {
-        use periplus_query::ruler::depend::collect;
+        use periplus_promql::parse::selectors;
         use periplus_query::ruler::file::read_all;
 
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -95,9 +95,8 @@ mod tests {
         let fleet: String = sources.iter().map(read).collect();
         let runbooks = read(&dir.join("README.md"));
         for rule in &rules {
-            let mut selectors = Vec::new();
-            collect(&rule.expr, &mut selectors);
-            for m in selectors.into_iter().flatten().filter(|m| m.name == "__name__") {
+            let matchers = selectors(&rule.expr).into_iter().flat_map(|s| &s.matchers);
+            for m in matchers.filter(|m| m.name == "__name__") {
                 let name = String::from_utf8_lossy(&m.value).into_owned();
                 let known = matches!(name.as_str(), "up" | "ALERTS")
                     || name.starts_with("periplus_")

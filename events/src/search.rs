@@ -23,6 +23,20 @@ use crate::store::{Memory, Snapshot};
 pub use count::{CountQuery, Counted, Group};
 pub use page::{Page, PageQuery};
 
+/// Does the same work on several threads at once; a few jobs are done sooner than a thread is started.
+fn on_threads(jobs: usize, threads: usize, work: impl Fn() + Copy + Send) {
+    const FEW: usize = 4;
+    if jobs < FEW {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+}
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError {

@@ -83,36 +83,3 @@ fn key(labels: Option<&ZLabelSet>) -> Vec<(&str, &str)> {
         .map(|l| l.labels.iter().map(|l| (l.name.as_str(), l.value.as_str())).collect())
         .unwrap_or_default()
 }
-
-/// Matchers as a selector; names that are no identifiers stand in quotes.
-fn selector<'a>(matchers: impl Iterator<Item = &'a Matcher>) -> String {
-    let mut out = String::from("{");
-    for (i, m) in matchers.enumerate() {
-        if i > 0 {
-            out.push(',');
-        }
-        let bare = m.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-            && !m.name.starts_with(|c: char| c.is_ascii_digit());
-        match bare {
-            true => out.push_str(&m.name),
-            false => quote(&m.name, &mut out),
-        }
-        out.push_str(m.op.as_str());
-        quote(&m.value, &mut out);
-    }
-    out.push('}');
-    out
-}
-
-fn quote(s: &str, out: &mut String) {
-    out.push('"');
-    for c in s.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, FromArgMatches};
+use periplus_daemon::config::duration;
 use periplus_daemon::tls::{ClientTls, ServerTls};
 
 use crate::history::HistoryArgs;
@@ -126,14 +127,6 @@ impl Config {
         .into_iter()
         .map(|(n, v)| (n.to_owned(), v))
         .collect()
-    }
-}
-
-/// A duration as Prometheus writes it.
-fn duration(text: &str) -> Result<Duration, String> {
-    match periplus_model::duration::parse_duration(text) {
-        Ok(ms) => Ok(Duration::from_millis(ms.unsigned_abs())),
-        Err(e) => Err(format!("{e}; write it as 500ms, 10s, 5m or 1h30m")),
     }
 }
 

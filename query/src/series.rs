@@ -66,7 +66,8 @@ impl RawSource {
     }
 }
 
-type Block = Result<Vec<SeriesEntry>, SourceError>;
+/// Some series, or why there are no more.
+pub(crate) type Block = Result<Vec<SeriesEntry>, SourceError>;
 
 impl Source for RawSource {
     fn select(&self, request: &SelectRequest) -> Result<Box<dyn SeriesStream>, SourceError> {
@@ -94,9 +95,10 @@ impl Source for RawSource {
     }
 }
 
-struct Blocks {
-    from: mpsc::Receiver<Block>,
-    tasks: Vec<AbortHandle>,
+/// Blocks that tasks send; they end with it.
+pub(crate) struct Blocks {
+    pub(crate) from: mpsc::Receiver<Block>,
+    pub(crate) tasks: Vec<AbortHandle>,
 }
 
 impl SeriesStream for Blocks {

@@ -84,16 +84,7 @@ pub(super) fn run(context: &Context, query: &CountQuery) -> Result<Counted, Sear
             }
         }
     };
-    if all.len() < 4 {
-        work();
-    } else {
-        std::thread::scope(|scope| {
-            for _ in 1..context.threads {
-                scope.spawn(work);
-            }
-            work();
-        });
-    }
+    super::on_threads(all.len(), context.threads, work);
     if let Some(error) = stop.into_inner() {
         return Err(error);
     }

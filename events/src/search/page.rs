@@ -132,17 +132,7 @@ fn look_through(
             }
         }
     };
-    // A few runs are looked through sooner than a thread is started.
-    if all.len() < 4 {
-        work();
-    } else {
-        std::thread::scope(|scope| {
-            for _ in 1..context.threads {
-                scope.spawn(work);
-            }
-            work();
-        });
-    }
+    super::on_threads(all.len(), context.threads, work);
     warnings.extend(said.into_inner());
     if late.into_inner() > 0 {
         return Err(SearchError::Late(std::time::Duration::ZERO));
@@ -175,16 +165,7 @@ fn fetch(
             }
         }
     };
-    if jobs.len() < 4 {
-        work();
-    } else {
-        std::thread::scope(|scope| {
-            for _ in 1..context.threads {
-                scope.spawn(work);
-            }
-            work();
-        });
-    }
+    super::on_threads(jobs.len(), context.threads, work);
     warnings.extend(said.into_inner());
     let mut rows: Vec<Row> = out.into_inner();
     rows.sort_by_key(|r| match query.newest_first {

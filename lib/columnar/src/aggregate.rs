@@ -66,35 +66,3 @@ pub struct AggregateHistogram {
     /// The last one, resets added up.
     pub counter: Option<Arc<FloatHistogram>>,
 }
-
-/// A column of an aggregated part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Aggregate {
-    /// Raw samples in the interval.
-    Count,
-    /// Their sum.
-    Sum,
-    /// The smallest.
-    Min,
-    /// The largest.
-    Max,
-    /// The last one, resets added up.
-    Counter,
-}
-
-impl Aggregate {
-    /// All, in the order of the file.
-    pub const ALL: [Self; 5] = [Self::Count, Self::Sum, Self::Min, Self::Max, Self::Counter];
-
-    /// The column's name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Count => "count",
-            Self::Sum => "sum",
-            Self::Min => "min",
-            Self::Max => "max",
-            Self::Counter => "counter",
-        }
-    }
-}

@@ -47,7 +47,7 @@ mod column;
 mod page;
 mod thrift;
 
-pub use aggregate::{Aggregate, AggregateHistogram, AggregateSamples};
+pub use aggregate::{AggregateHistogram, AggregateSamples};
 pub use error::{ColumnarError, Place, Result};
 pub use fetch::{Fetched, PartDir, PartSource, coalesce};
 pub use footer::{Columns, Footer, split_matchers};
@@ -58,6 +58,8 @@ pub use part::{
     DAY_MS, Day, FORMAT_VERSION, FileSummary, PREFIX, PartFile, PartMeta, PartSummary, Resolution,
     WINDOW_MS, WINDOWS, stream_id,
 };
+/// The columns of an aggregated part are what Thanos's aggregate chunks hold, in that order.
+pub use periplus_block::chunk::Aggregate;
 pub use read::{PartReader, PartSeries, SeriesData, difference};
 pub use samples::SampleReader;
 pub use series::{SeriesTable, Window};

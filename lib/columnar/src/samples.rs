@@ -10,7 +10,8 @@ use std::sync::Arc;
 use periplus_block::source::RangedBytes;
 use periplus_model::{SampleBuffer, TimeRange};
 
-use crate::aggregate::{Aggregate, AggregateSamples};
+use crate::Aggregate;
+use crate::aggregate::AggregateSamples;
 use crate::column::{Decoded, Limits};
 use crate::error::{ColumnarError, Place, Result};
 use crate::fetch;

@@ -6,7 +6,7 @@ use parquet::basic::{LogicalType, Repetition, TimeUnit, Type as Physical};
 use parquet::errors::Result as ParquetResult;
 use parquet::schema::types::{Type, TypePtr};
 
-use crate::aggregate::Aggregate;
+use crate::Aggregate;
 use crate::part::{PartFile, PartMeta, Resolution};
 
 /// How often a column has a value in a row.

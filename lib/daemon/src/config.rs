@@ -9,6 +9,7 @@ mod file;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -87,6 +88,17 @@ pub fn config_argument() -> Arg {
         .value_name("FILE")
         .value_parser(clap::value_parser!(PathBuf))
         .help("YAML file with settings; its fields are the names of the flags")
+}
+
+/// A duration as Prometheus writes it, for arguments.
+///
+/// # Errors
+/// It is none; says how one is written.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    match periplus_model::duration::parse_duration(text) {
+        Ok(ms) => Ok(Duration::from_millis(ms.unsigned_abs())),
+        Err(e) => Err(format!("{e}; write it as 500ms, 10s, 5m or 1h30m")),
+    }
 }
 
 fn takes_environment(arg: &Arg) -> bool {

@@ -178,6 +178,40 @@ impl Matcher {
             _ => "",
         }
     }
+
+    /// Matchers as a selector, as Prometheus's API takes it; names that are no identifiers stand in quotes.
+    #[must_use]
+    pub fn selector<'a>(matchers: impl IntoIterator<Item = &'a Self>) -> String {
+        let mut out = String::from("{");
+        for (i, m) in matchers.into_iter().enumerate() {
+            if i > 0 {
+                out.push(',');
+            }
+            let bare = m.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+                && !m.name.starts_with(|c: char| c.is_ascii_digit());
+            match bare {
+                true => out.push_str(&m.name),
+                false => quote(&m.name, &mut out),
+            }
+            out.push_str(m.op.as_str());
+            quote(&m.value, &mut out);
+        }
+        out.push('}');
+        out
+    }
+}
+
+fn quote(s: &str, out: &mut String) {
+    out.push('"');
+    for c in s.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
 }
 
 impl PartialEq for Matcher {

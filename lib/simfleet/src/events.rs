@@ -1,12 +1,10 @@
 //! The Kubernetes events of a cluster, as kubelets, scheduler and controllers write them about the lives of its
 //! pods and nodes: what restarts in the metrics backs off here, at the same time.
 
-use std::fmt::Write as _;
-
 use crate::fleet::Cluster;
 use crate::life::{End, Node, Pod, REBOOT_MS, Run};
 use crate::wave::{mix, mix_str};
-use crate::workload::{Slot, Workload};
+use crate::workload::{Slot, Workload, uid};
 
 /// How long an event lives after its last write: the API server's usual time to live.
 const TTL_MS: i64 = 3_600_000;
@@ -123,19 +121,7 @@ fn say(said: &Said<'_>, times: &[i64], out: &mut Vec<EventWrite>) {
 }
 
 fn uid_of(seed: u64) -> String {
-    let (a, b) = (mix(seed, 1), mix(seed, 2));
-    let mut uid = String::with_capacity(36);
-    // Writing to a string can't fail.
-    let _ = write!(
-        uid,
-        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
-        a >> 32,
-        a >> 16 & 0xffff,
-        a & 0xfff,
-        b >> 48 & 0xfff,
-        b & 0xffff_ffff_ffff
-    );
-    uid
+    uid(mix(seed, 1), mix(seed, 2))
 }
 
 fn pod_events(cluster: &Cluster, slot: &Slot, of: &Workload, pod: &Pod, out: &mut Vec<EventWrite>) {

@@ -226,14 +226,7 @@ impl Slot {
             Owner::DaemonSet => format!("{}-{}", of.name, word(mix(seed, 2), 5)),
         };
         let (a, b) = (mix(seed, 3), mix(seed, 4));
-        let uid = format!(
-            "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
-            a >> 32,
-            a >> 16 & 0xffff,
-            a & 0xfff,
-            b >> 48 & 0xfff,
-            b & 0xffff_ffff_ffff
-        );
+        let uid = uid(a, b);
         let ip = format!("10.{}.{}.{}", 64 + node % 64, a % 250 + 1, b % 250 + 1);
         let runs = runs(created_ms, deleted_ms, self.crashes(of), &nodes[node]);
         Pod { name, uid, ip, node, seed, created_ms, deleted_ms, runs }
@@ -261,6 +254,18 @@ pub(crate) fn cpu(of: &Workload, pod: &Pod, node: &Node) -> Wave {
     let base = of.cpu_cores * between(pod.seed, 31, 0.8, 1.25);
     let wave = Wave::new(mix(pod.seed, 30), base, 0.3);
     if of.is_noisy() { wave.with_pulse(bursts(node)) } else { wave }
+}
+
+/// A UUID (version 4) of two random numbers.
+pub(crate) fn uid(a: u64, b: u64) -> String {
+    format!(
+        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+        a >> 32,
+        a >> 16 & 0xffff,
+        a & 0xfff,
+        b >> 48 & 0xfff,
+        b & 0xffff_ffff_ffff
+    )
 }
 
 /// A lower-case word as Kubernetes appends to names: no vowels, nothing that looks like another.

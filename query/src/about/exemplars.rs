@@ -15,7 +15,7 @@ use periplus_proto::thanos::{Exemplar, ExemplarsRequest};
 use prost::Message;
 
 use super::ask::{drain, everyone};
-use super::{key, selector, strategy};
+use super::{key, strategy};
 use crate::endpoints::Kind;
 use crate::fanout::Question;
 use crate::plan::{EndpointId, PartSet, parts_matching};
@@ -109,7 +109,7 @@ fn question_for(q: &Question, endpoint: EndpointId, sets: &[Vec<Matcher>]) -> St
         if !out.is_empty() {
             out.push_str(" or ");
         }
-        out.push_str(&selector(set.iter().filter(|m| external.get(&m.name).is_none())));
+        out.push_str(&Matcher::selector(set.iter().filter(|m| external.get(&m.name).is_none())));
     }
     out
 }

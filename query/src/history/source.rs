@@ -7,7 +7,6 @@ use periplus_model::{Labels, TimeRange};
 use periplus_promql::source::{SelectRequest, SeriesEntry, SeriesStream, Source, SourceError};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 use super::bundle::{Bundle, BundledSeries, OnLoss, PartBytes};
@@ -18,6 +17,7 @@ use super::{Reading, fleet_streams};
 use crate::endpoints::Missing;
 use crate::fanout::Question;
 use crate::plan::PartSet;
+use crate::series::{Block, Blocks};
 
 /// Series of one bundle.
 const BUNDLE_SERIES: usize = 32;
@@ -31,8 +31,6 @@ const BATCH_SAMPLES: u64 = 40_000_000;
 const BUNDLE_SAMPLES: u64 = 1 << 20;
 /// Blocks that wait for the engine.
 const BLOCKS_WAITING: usize = 4;
-
-type Block = Result<Vec<SeriesEntry>, SourceError>;
 
 /// The bucket's series of some parts of the fleet.
 pub struct BucketSource {
@@ -65,28 +63,7 @@ impl Source for BucketSource {
             }
         };
         let task = self.runtime.spawn(work.instrument(self.span.clone())).abort_handle();
-        Ok(Box::new(Blocks { from, task }))
-    }
-}
-
-struct Blocks {
-    from: mpsc::Receiver<Block>,
-    task: AbortHandle,
-}
-
-impl SeriesStream for Blocks {
-    fn next_block(&mut self) -> Result<Option<Vec<SeriesEntry>>, SourceError> {
-        let block = self.from.blocking_recv().transpose();
-        if block.is_err() {
-            self.from.close();
-        }
-        block
-    }
-}
-
-impl Drop for Blocks {
-    fn drop(&mut self) {
-        self.task.abort();
+        Ok(Box::new(Blocks { from, tasks: vec![task] }))
     }
 }
 

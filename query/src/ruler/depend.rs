@@ -2,6 +2,7 @@
 
 use periplus_model::{METRIC_NAME, MatchOp, Matcher};
 use periplus_promql::parse::ast::{Expr, LabelMatcher};
+use periplus_promql::parse::selectors;
 
 use super::alert::{ALERTS, ALERTS_FOR_STATE, CLUSTER_MISSING};
 use super::rule::Rule;
@@ -17,9 +18,7 @@ pub fn batches(rules: &[std::sync::Arc<Rule>]) -> Vec<Vec<usize>> {
     let mut uses = vec![false; rules.len()];
     let mut used = vec![false; rules.len()];
     for (i, rule) in rules.iter().enumerate() {
-        let mut selectors = Vec::new();
-        collect(&rule.expr, &mut selectors);
-        for matchers in selectors {
+        for matchers in selectors(&rule.expr).into_iter().map(|s| &s.matchers) {
             let Some(name) = name_matcher(matchers) else { return one_by_one() };
             for (j, other) in rules.iter().enumerate().take(i) {
                 if depends(&name, matchers, other) {
@@ -70,36 +69,12 @@ fn matcher(m: &LabelMatcher) -> Option<Matcher> {
 /// answer lacks nothing because a cluster is missing.
 #[must_use]
 pub fn looks_at_rulers_only(e: &Expr) -> bool {
-    let mut selectors = Vec::new();
-    collect(e, &mut selectors);
+    let selectors = selectors(e);
     let own = |m: &LabelMatcher| {
         let names = [ALERTS, ALERTS_FOR_STATE, CLUSTER_MISSING];
         m.name == METRIC_NAME
             && m.op == MatchOp::Equal
             && names.iter().any(|n| n.as_bytes() == m.value)
     };
-    !selectors.is_empty() && selectors.iter().all(|s| s.iter().any(own))
-}
-
-/// The matchers of every selector of an expression.
-pub fn collect<'e>(e: &'e Expr, out: &mut Vec<&'e [LabelMatcher]>) {
-    match e {
-        Expr::Number(_) | Expr::String(_) | Expr::Leaf(_) => {}
-        Expr::Paren(p) => collect(&p.expr, out),
-        Expr::Unary(u) => collect(&u.expr, out),
-        Expr::Binary(b) => {
-            collect(&b.lhs, out);
-            collect(&b.rhs, out);
-        }
-        Expr::Aggregate(a) => {
-            if let Some(p) = &a.param {
-                collect(p, out);
-            }
-            collect(&a.expr, out);
-        }
-        Expr::Call(c) => c.args.iter().for_each(|a| collect(a, out)),
-        Expr::VectorSelector(v) => out.push(&v.matchers),
-        Expr::MatrixSelector(m) => out.push(&m.selector.matchers),
-        Expr::Subquery(s) => collect(&s.expr, out),
-    }
+    !selectors.is_empty() && selectors.iter().all(|s| s.matchers.iter().any(own))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use periplus_model::{FloatHistogram, Labels};
 use periplus_promql::parse::ast::Expr;
+use periplus_promql::value::Value;
 
 use super::alert::Alert;
 use super::rule::Strategy;
@@ -42,6 +43,34 @@ pub struct Answer {
 
 /// Why there is no answer, in a sentence.
 pub type EvaluateError = String;
+
+/// The samples of an instant query's value.
+///
+/// # Errors
+/// It is a string or a range.
+pub(super) fn samples_of(value: Value) -> Result<Vec<Sample>, EvaluateError> {
+    match value {
+        Value::Scalar { values, .. } => Ok(vec![Sample {
+            labels: Labels::empty(),
+            value: SampleValue::Float(values.first().copied().unwrap_or(f64::NAN)),
+        }]),
+        Value::Vector(m) => Ok(m
+            .series
+            .into_iter()
+            .filter(|s| s.present.get(0))
+            .map(|s| {
+                let value = match s.histogram_at(0) {
+                    Some(h) => SampleValue::Histogram(Arc::clone(h)),
+                    None => SampleValue::Float(s.values.first().copied().unwrap_or(f64::NAN)),
+                };
+                Sample { labels: s.labels, value }
+            })
+            .collect()),
+        Value::String(_) | Value::Range(_) => {
+            Err("rule result is not a vector or scalar".to_owned())
+        }
+    }
+}
 
 /// A future that gives an answer.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Answer, EvaluateError>> + Send + 'a>>;

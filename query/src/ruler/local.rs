@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use periplus_model::Labels;
 use periplus_promql::parse::ast::Expr;
-use periplus_promql::value::Value;
 
-use super::evaluate::{Answer, Answering, Evaluator, Sample, SampleValue};
+use super::evaluate::{Answer, Answering, Evaluator, samples_of};
 use super::rule::Strategy;
 use crate::answer::{Answerer, Options, When};
 use crate::api::Defaults;
@@ -55,31 +54,7 @@ impl LocalEvaluator {
         missing.sort();
         missing.dedup();
         let (warnings, _) = answered.annotations.to_strings(query, 10);
-        Ok(Answer { samples: samples(answered.value)?, missing, warnings })
-    }
-}
-
-fn samples(value: Value) -> Result<Vec<Sample>, String> {
-    match value {
-        Value::Scalar { values, .. } => Ok(vec![Sample {
-            labels: Labels::empty(),
-            value: SampleValue::Float(values.first().copied().unwrap_or(f64::NAN)),
-        }]),
-        Value::Vector(m) => Ok(m
-            .series
-            .into_iter()
-            .filter(|s| s.present.get(0))
-            .map(|s| {
-                let value = match s.histogram_at(0) {
-                    Some(h) => SampleValue::Histogram(Arc::clone(h)),
-                    None => SampleValue::Float(s.values.first().copied().unwrap_or(f64::NAN)),
-                };
-                Sample { labels: s.labels, value }
-            })
-            .collect()),
-        Value::String(_) | Value::Range(_) => {
-            Err("rule result is not a vector or scalar".to_owned())
-        }
+        Ok(Answer { samples: samples_of(answered.value)?, missing, warnings })
     }
 }
 

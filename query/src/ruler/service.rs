@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use periplus_bucket::{Bucket, Location, OpenOptions};
 use periplus_daemon::admin::Admin;
+use periplus_daemon::config::duration;
 use periplus_daemon::drain::Drain;
 use periplus_model::Labels;
 use tokio::sync::Semaphore;
@@ -119,14 +120,6 @@ pub struct RulesConfig {
     /// How long samples of rules are kept in memory
     #[arg(long, default_value = "26h", value_parser = duration, value_name = "DURATION")]
     pub rule_retention: Duration,
-}
-
-/// A duration as Prometheus writes it.
-fn duration(text: &str) -> Result<Duration, String> {
-    match periplus_model::duration::parse_duration(text) {
-        Ok(ms) => Ok(Duration::from_millis(ms.unsigned_abs())),
-        Err(e) => Err(format!("{e}; write it as 500ms, 10s, 5m or 1h30m")),
-    }
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

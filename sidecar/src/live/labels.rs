@@ -18,37 +18,7 @@ pub(super) fn selector(matchers: &[Matcher]) -> Option<String> {
     if matchers.iter().all(Matcher::matches_empty) {
         return None;
     }
-    let mut out = String::from("{");
-    for (i, m) in matchers.iter().enumerate() {
-        if i > 0 {
-            out.push(',');
-        }
-        // The API's own quoting: legacy names stand bare, others in quotes.
-        let legacy = m.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-            && !m.name.starts_with(|c: char| c.is_ascii_digit());
-        if legacy {
-            out.push_str(&m.name);
-        } else {
-            quote(&m.name, &mut out);
-        }
-        out.push_str(m.op.as_str());
-        quote(&m.value, &mut out);
-    }
-    out.push('}');
-    Some(out)
-}
-
-fn quote(s: &str, out: &mut String) {
-    out.push('"');
-    for c in s.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
+    Some(Matcher::selector(matchers))
 }
 
 /// What every label request has in common.

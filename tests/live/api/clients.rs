@@ -37,7 +37,7 @@ async fn clients_of_others_are_served() {
     let shop = Shop::start(&flavour, "shop", &external, dir.path()).await;
     let query = query(&[&shop], &[], dir.path()).await;
     promtool(&query.url, &shop.prometheus.url, shop.settled);
-    python(&query.url, shop.settled);
+    python(&query.url, &shop.prometheus.url, shop.settled);
     node(&query.url);
     reading_prometheus(&flavour.binary, &query.url, &shop, dir.path()).await;
 }
@@ -57,14 +57,14 @@ fn promtool(url: &str, asked: &str, settled: i64) {
     assert_eq!(out.trim(), "a");
 }
 
-fn python(url: &str, settled: i64) {
+fn python(url: &str, asked: &str, settled: i64) {
     let python = tools().join("venv/bin/python3");
     let has = Command::new(&python).args(["-c", "import prometheus_api_client"]).output();
     if !has.is_ok_and(|o| o.status.success()) {
         return absent("prometheus-api-client");
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live/api/clients/client.py");
-    run(Command::new(&python).arg(script).arg(url).arg(settled.to_string()));
+    run(Command::new(&python).arg(script).args([url, asked, &settled.to_string()]));
 }
 
 fn node(url: &str) {

@@ -10,14 +10,13 @@ use periplus_promql::limits::Cancel;
 use periplus_promql::parse;
 use periplus_promql::parse::ast::Expr;
 use periplus_promql::script::{Store, StoreError, parse_series};
-use periplus_promql::value::Value;
 use tokio::sync::Semaphore;
 
 use super::compare;
 use super::form::{AlertTest, Expected, File, Test};
 use crate::ruler::alert::State;
 use crate::ruler::evaluate::{
-    Answer, Answering, Evaluator, Point, Refused, Sample, SampleValue, Silent, Sink,
+    Answer, Answering, Evaluator, Point, Refused, Sample, SampleValue, Silent, Sink, samples_of,
 };
 use crate::ruler::file::{FileDefaults, read_all};
 use crate::ruler::group::{Env, Running};
@@ -40,31 +39,6 @@ impl Bench {
         let store = self.store.lock();
         let done = self.engine.execute(&spec, &*store, &Leaves::new(), &Cancel::new());
         samples_of(done.map_err(|e| e.to_string())?.value)
-    }
-}
-
-/// The samples of an instant query's value.
-fn samples_of(value: Value) -> Result<Vec<Sample>, String> {
-    match value {
-        Value::Scalar { values, .. } => Ok(vec![Sample {
-            labels: Labels::empty(),
-            value: SampleValue::Float(values.first().copied().unwrap_or(f64::NAN)),
-        }]),
-        Value::Vector(m) => Ok(m
-            .series
-            .into_iter()
-            .filter(|s| s.present.get(0))
-            .map(|s| {
-                let value = match s.histogram_at(0) {
-                    Some(h) => SampleValue::Histogram(Arc::clone(h)),
-                    None => SampleValue::Float(s.values.first().copied().unwrap_or(f64::NAN)),
-                };
-                Sample { labels: s.labels, value }
-            })
-            .collect()),
-        Value::String(_) | Value::Range(_) => {
-            Err("rule result is not a vector or scalar".to_owned())
-        }
     }
 }
 
