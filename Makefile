@@ -13,7 +13,7 @@ export PATH := $(PATH):$(TOOLS)/bin:$(TOOLS)/venv/bin:$(TOOLS)/prometheus/usr/bi
 
 demo:
 	@script/setup demo
-	$(CARGO) build --locked --profile demo --bin periplus
+	$(CARGO) build --locked --profile demo --no-default-features --bin periplus
 	$${CARGO_TARGET_DIR:-target}/demo/periplus demo $(ARGS)
 
 test:
@@ -31,6 +31,7 @@ lint:
 	@script/setup lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) check --locked -p periplus --no-default-features
 	script/deny
 	typos
 	$(CARGO) test --locked -p periplus --test tidy

@@ -49,6 +49,8 @@ use crate::about::Own;
 use crate::answer::Answerer;
 use crate::history::resolution::MaxResolution;
 use crate::metrics::Metrics;
+#[cfg(feature = "sql")]
+use crate::sql::http::sql;
 use active::Queries;
 use coalesce::Coalesce;
 
@@ -99,6 +101,14 @@ const BODY_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a request waits for a place.
 const PLACE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Says that this build can't.
+#[cfg(not(feature = "sql"))]
+async fn sql() -> Response {
+    let text = "this periplus was built without SQL: build it with the feature `sql`, which is in the defaults";
+    let status = axum::http::StatusCode::NOT_IMPLEMENTED;
+    error::ApiError { kind: "unavailable", status, text: text.to_owned() }.respond()
+}
+
 impl Api {
     /// The routes.
     pub fn router(self) -> Router {
@@ -115,7 +125,7 @@ impl Api {
             .route("/series", get(labels::series).post(labels::series))
             .route("/labels", get(labels::names).post(labels::names))
             .route("/label/{name}/values", get(labels::values))
-            .route("/sql", post(crate::sql::http::sql))
+            .route("/sql", post(sql))
             .route("/metadata", get(targets::metadata))
             .route("/targets", get(targets::targets))
             .route("/targets/metadata", get(targets::target_metadata))

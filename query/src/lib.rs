@@ -30,6 +30,7 @@ mod metrics;
 pub mod plan;
 pub mod ruler;
 pub mod series;
+#[cfg(feature = "sql")]
 pub mod sql;
 pub mod times;
 

@@ -13,4 +13,5 @@ mod faults;
 mod raw;
 mod recorded;
 mod seam;
+#[cfg(feature = "sql")]
 mod sql;
