@@ -1,12 +1,15 @@
 //! How many samples a second and core a block's day is converted at, written, read back and compared, and
-//! the memory that takes: `cargo bench -p periplus-compactor --bench convert [-- PODS HOURS]`.
+//! the memory that takes: `cargo bench -p periplus-compactor --bench convert [-- PODS HOURS ROUNDS]`.
 //!
-//! Decoding the block's chunks alone is measured in the same run, so that figures can be compared on a
-//! machine that is busy with other things.
+//! Rates are by the processor's time, which tells the same on a machine that is busy with other things.
+//! Decoding the block's chunks alone is measured in the same run. The block is written by a process of its own,
+//! so that the memory shown is that of converting alone.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark says what it finds")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +17,8 @@ use periplus_block::Block;
 use periplus_block::chunk::{ChunkSamples, encode};
 use periplus_block::write::{BlockInfo, BlockWriter};
 use periplus_columnar::{Day, PartMeta, Resolution};
+use periplus_compactor::config::Config;
+use periplus_compactor::local;
 use periplus_compactor::make::input::{Files, Opened};
 use periplus_compactor::make::{self, Job};
 use periplus_compactor::plan::{Input, Kind, Step};
@@ -23,6 +28,8 @@ use ulid::Ulid;
 
 /// 2026-03-01
 const START: i64 = 20_513 * 86_400_000;
+/// Where the process that writes the block is told to write it.
+const WRITE_TO: &str = "CONVERT_BENCH_WRITE_TO";
 
 fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -30,36 +37,71 @@ fn peak_kib() -> u64 {
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
-fn main() {
-    let mut args = std::env::args().skip(1).filter_map(|a| a.parse::<u32>().ok());
-    let (pods, hours) = (args.next().unwrap_or(100), args.next().unwrap_or(24));
+/// Seconds of processor time of this process so far, in ticks of 10 ms.
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or("").split_whitespace();
+    let ticks: f64 = fields.skip(11).take(2).filter_map(|n| n.parse::<f64>().ok()).sum();
+    ticks / 100.0
+}
+
+/// A clock of both kinds.
+struct Clock(Instant, f64);
+
+impl Clock {
+    fn start() -> Self {
+        Self(Instant::now(), processor_seconds())
+    }
+
+    fn rates(&self, samples: u64) -> String {
+        let (wall, cpu) = (self.0.elapsed().as_secs_f64(), processor_seconds() - self.1);
+        let rate = |s: f64| samples as f64 / s.max(0.01) / 1e6;
+        format!("{:7.2} M samples/s/core ({:.2} by the wall's clock)", rate(cpu), rate(wall))
+    }
+}
+
+fn write_block(to: &Path, pods: u32, hours: u32) {
     let fleet = Fleet::new(FleetConfig { clusters: 1, pods, ..FleetConfig::default() });
     let until = START + i64::from(hours) * 3_600_000;
     let scrape = ScrapeConfig { interval_ms: 30_000, replica: 0 };
-    let dir = tempfile::tempdir().unwrap();
-    let id = Ulid::generate();
-    let (mut series, mut samples) = (0, 0);
-    {
-        let mut scraped = fleet.clusters()[0].scraped(START, until, scrape);
-        scraped.sort_by(|a, b| a.labels.cmp(&b.labels));
-        scraped.dedup_by(|a, b| a.labels == b.labels);
-        let mut writer = BlockWriter::create(dir.path(), id).unwrap();
-        for s in &scraped {
-            let mut columns = ChunkSamples::new();
-            s.samples().for_each(|(t, v)| columns.push(t, v, 0));
-            if !columns.is_empty() {
-                samples += columns.len();
-                series += 1;
-                writer.add(&s.labels, &encode(&columns).unwrap()).unwrap();
-            }
+    let mut scraped = fleet.clusters()[0].scraped(START, until, scrape);
+    scraped.sort_by(|a, b| a.labels.cmp(&b.labels));
+    scraped.dedup_by(|a, b| a.labels == b.labels);
+    let mut writer = BlockWriter::create(to, Ulid::generate()).unwrap();
+    for s in &scraped {
+        let mut columns = ChunkSamples::new();
+        s.samples().for_each(|(t, v)| columns.push(t, v, 0));
+        if !columns.is_empty() {
+            writer.add(&s.labels, &encode(&columns).unwrap()).unwrap();
         }
-        writer.finish(BlockInfo::default()).unwrap();
     }
-    let block = Arc::new(Block::open(dir.path().join(id.to_string())).unwrap());
-    println!("{series} series, {samples} samples; peak before {} KiB", peak_kib());
-    let rate = |started: Instant| samples as f64 / started.elapsed().as_secs_f64() / 1e6;
+    writer.finish(BlockInfo::default()).unwrap();
+}
 
-    let started = Instant::now();
+fn main() {
+    let mut args = std::env::args().skip(1).filter_map(|a| a.parse::<u32>().ok());
+    let (pods, hours) = (args.next().unwrap_or(100), args.next().unwrap_or(24));
+    let rounds = args.next().unwrap_or(3);
+    if let Some(to) = std::env::var_os(WRITE_TO) {
+        return write_block(Path::new(&to), pods, hours);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut writes = Command::new(std::env::current_exe().unwrap());
+    writes.args([pods.to_string(), hours.to_string()]).env(WRITE_TO, dir.path());
+    assert!(writes.status().unwrap().success());
+    let path = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+    let block = Arc::new(local::open(&path).unwrap());
+    let stats = &block.meta().stats;
+    let (series, samples) = (stats.num_series, stats.num_samples);
+    println!("{series} series, {samples} samples; peak before {} KiB", peak_kib());
+    decode(&block, samples);
+    for _ in 0..rounds {
+        convert(&block, samples);
+    }
+}
+
+fn decode(block: &Block, samples: u64) {
+    let clock = Clock::start();
     let mut columns = ChunkSamples::new();
     for reference in block.select(&[]).unwrap() {
         let series = block.series(reference).unwrap();
@@ -68,41 +110,43 @@ fn main() {
             block.decode(&series, chunk, TimeRange::ALL, &mut columns).unwrap();
         }
     }
-    println!("decoding alone:            {:6.2} M samples/s", rate(started));
+    println!("decoding alone:         {}", clock.rates(samples));
+}
 
-    for _ in 0..3 {
-        let step = Step {
-            kind: Kind::Convert,
-            stream: BTreeMap::new(),
-            replica_labels: Vec::new(),
-            day: Day::of_ms(START),
-            resolution: Resolution::Raw,
-            inputs: vec![Input::Block(id)],
-            sources: BTreeSet::from([id]),
-            replaces: Vec::new(),
-        };
-        let meta = PartMeta {
-            part: Ulid::generate(),
-            external: BTreeMap::new(),
-            replica_labels: Vec::new(),
-            day: step.day,
-            resolution: step.resolution,
-            sources: vec![id],
-            inputs: Vec::new(),
-            promoted: Vec::new(),
-        };
-        let files = Files::Block(Arc::clone(&block), Resolution::Raw);
-        let inputs = vec![Opened { input: Input::Block(id), group: 0, files }];
-        let job = Job { step: &step, meta, inputs, erasures: Vec::new(), go_on: &|| true };
-        let out = tempfile::tempdir().unwrap();
-        let started = Instant::now();
-        let summary = make::make(&job, out.path()).unwrap();
-        let bytes: u64 = summary.files.iter().map(|f| f.size).sum();
-        println!(
-            "converted and verified:    {:6.2} M samples/s, {:.2} B/sample, peak {} KiB",
-            rate(started),
-            bytes as f64 / samples as f64,
-            peak_kib()
-        );
-    }
+fn convert(block: &Arc<Block>, samples: u64) {
+    let id = block.meta().ulid;
+    let step = Step {
+        kind: Kind::Convert,
+        stream: BTreeMap::from([("cluster".to_owned(), "c1".to_owned())]),
+        replica_labels: Vec::new(),
+        day: Day::of_ms(START),
+        resolution: Resolution::Raw,
+        inputs: vec![Input::Block(id)],
+        sources: BTreeSet::from([id]),
+        replaces: Vec::new(),
+    };
+    let meta = PartMeta {
+        part: Ulid::generate(),
+        external: step.stream.clone(),
+        replica_labels: Vec::new(),
+        day: step.day,
+        resolution: step.resolution,
+        sources: vec![id],
+        inputs: Vec::new(),
+        promoted: Config::default().promoted,
+    };
+    let files = Files::Block(Arc::clone(block), Resolution::Raw);
+    let inputs = vec![Opened { input: Input::Block(id), group: 0, files }];
+    let job = Job { step: &step, meta, inputs, erasures: Vec::new(), go_on: &|| true };
+    let out = tempfile::tempdir().unwrap();
+    let clock = Clock::start();
+    let summary = make::make(&job, out.path()).unwrap();
+    let bytes: u64 = summary.files.iter().map(|f| f.size).sum();
+    assert_eq!(summary.samples + summary.histograms, samples);
+    println!(
+        "converted and verified: {}, {:.3} B/sample, peak {} KiB",
+        clock.rates(samples),
+        bytes as f64 / samples as f64,
+        peak_kib()
+    );
 }

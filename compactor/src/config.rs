@@ -9,6 +9,11 @@ use periplus_bucket::{Bucket, BucketError, Location, OpenOptions, objstore};
 use crate::plan::Policy;
 use crate::retention::{Retention, Rule};
 
+/// Labels of series that questions select by most: they get columns and Bloom filters of their own.
+const PROMOTED: [&str; 6] = ["container", "instance", "job", "namespace", "node", "pod"];
+/// Columns beyond this many make every file's end larger than what they save.
+const PROMOTED_MAX: usize = 64;
+
 /// Settings of compaction.
 #[derive(Args, Clone, Debug)]
 pub struct CompactorArgs {
@@ -48,6 +53,9 @@ pub struct CompactorArgs {
     /// Do not make 5 m and 1 h
     #[arg(long)]
     pub no_downsampling: bool,
+    /// Label of series that gets a column (label_NAME, for SQL) and a Bloom filter in new parts; may be repeated
+    #[arg(long, value_name = "NAME", default_values_t = PROMOTED.map(str::to_owned))]
+    pub promote_label: Vec<String>,
     /// Parts made at a time; 0: one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub concurrency: usize,
@@ -98,9 +106,19 @@ impl CompactorArgs {
             owner: self.owner.clone(),
             work_dir: self.work_dir.clone(),
             concurrency: if self.concurrency == 0 { cores } else { self.concurrency },
+            promoted: promoted(&self.promote_label),
             ..Config::default()
         }
     }
+}
+
+/// In one order, each once: parts of one day differ in their columns only where they were told to.
+fn promoted(names: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = names.iter().filter(|n| !n.is_empty()).cloned().collect();
+    names.sort_unstable();
+    names.dedup();
+    names.truncate(PROMOTED_MAX);
+    names
 }
 
 /// Checked settings.
@@ -128,6 +146,8 @@ pub struct Config {
     pub concurrency: usize,
     /// Parts made before they are committed together.
     pub commit_parts: usize,
+    /// Labels that get columns of their own, ascending.
+    pub promoted: Vec<String>,
     /// What time it is; the system's clock without.
     pub now_ms: Option<i64>,
 }
@@ -147,6 +167,7 @@ impl Default for Config {
             work_dir: None,
             concurrency: 2,
             commit_parts: 32,
+            promoted: PROMOTED.map(str::to_owned).to_vec(),
             now_ms: None,
         }
     }

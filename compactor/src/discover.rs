@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use futures::{StreamExt as _, stream};
 use periplus_bucket::blocks::marks::MarkKind;
+use periplus_bucket::blocks::meta::BlockMeta;
 use periplus_bucket::blocks::scan::{self, Found, MetaProblem};
 use periplus_bucket::blocks::verify;
 use periplus_bucket::{Bucket, BucketError};
@@ -36,8 +37,8 @@ pub struct Blocks {
 pub struct Looked {
     /// Those that can be used.
     pub blocks: Vec<BlockInfo>,
-    /// Those that are bad, and why.
-    pub bad: Vec<(Ulid, String)>,
+    /// Those that are bad: whose they are, as far as they say, and why.
+    pub bad: Vec<(Ulid, String, String)>,
     /// Uploads under way or given up.
     pub partial: usize,
 }
@@ -65,9 +66,9 @@ impl Blocks {
         self.described(bucket).await
     }
 
-    async fn described(&self, bucket: &Bucket) -> Result<Looked, BucketError> {
+    async fn described(&mut self, bucket: &Bucket) -> Result<Looked, BucketError> {
         let mut looked = Looked::default();
-        for found in self.known.values() {
+        for found in self.known.values_mut() {
             let arrives = found.modified().is_some_and(|at| {
                 SystemTime::now().duration_since(at).unwrap_or_default() < ARRIVES_FOR
             });
@@ -77,12 +78,25 @@ impl Blocks {
                     continue;
                 }
                 Some(Problem::Bad(reason)) => Some(reason),
-                None => lacking(bucket, found).await?,
+                None => match lacking(bucket, found).await? {
+                    // One list may have been wrong; before a block is set aside it is looked at again.
+                    Some(_) => {
+                        let again = scan::block(bucket, found.id).await?;
+                        if again.meta.is_ok() {
+                            *found = again;
+                        }
+                        lacking(bucket, found).await?
+                    }
+                    None => None,
+                },
             };
             match (reason, described(found)) {
                 (None, Some(block)) => looked.blocks.push(block),
                 (Some(_), _) if arrives => looked.partial += 1,
-                (Some(reason), _) => looked.bad.push((found.id, reason)),
+                (Some(reason), _) => {
+                    let stream = found.meta.as_ref().map(BlockMeta::stream).unwrap_or_default();
+                    looked.bad.push((found.id, stream, reason));
+                }
                 (None, None) => {}
             }
         }

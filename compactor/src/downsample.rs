@@ -91,6 +91,7 @@ pub fn raw(samples: &ChunkSamples, resolution: Resolution) -> AggregateSamples {
     }
     float_run(&mut floats, resolution, &mut counter, &mut out);
     histograms.end(&mut out.histograms);
+    [out.histogram_first, out.histogram_last] = histograms.ends();
     out
 }
 
@@ -137,6 +138,8 @@ pub fn coarser(from: &AggregateSamples, resolution: Resolution) -> AggregateSamp
     let mut out = AggregateSamples {
         counter_first: from.counter_first,
         counter_last: from.counter_last,
+        histogram_first: from.histogram_first.clone(),
+        histogram_last: from.histogram_last.clone(),
         ..AggregateSamples::default()
     };
     let groups = intervals(from.ts.iter().copied(), resolution);

@@ -119,6 +119,9 @@ pub fn from_aggregates(
     if samples.ts.is_empty() {
         (samples.counter_first, samples.counter_last) = (None, None);
     }
+    if samples.histograms.is_empty() {
+        (samples.histogram_first, samples.histogram_last) = (None, None);
+    }
 }
 
 /// A deletion as it lies in the bucket.

@@ -1,5 +1,7 @@
 //! The working directory: blocks and parts under way, fetched once however many days are made of them.
 
+mod window;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write as _;
@@ -103,6 +105,14 @@ impl WorkDir {
         }
     }
 
+    /// Lets a block be fetched anew by who needs it next; who has it open keeps what it has.
+    pub async fn forget(&self, block: Ulid) {
+        let slot = self.blocks.lock().get(&block).cloned();
+        if let Some(slot) = slot {
+            *slot.fetched.lock().await = false;
+        }
+    }
+
     /// Forgets all blocks.
     pub fn clear(&self) {
         let all: Vec<Ulid> = self.blocks.lock().drain().map(|(id, _)| id).collect();
@@ -134,8 +144,16 @@ impl WorkDir {
             *fetched = true;
         }
         drop(fetched);
-        Ok(Arc::new(Block::open(&directory)?))
+        Ok(Arc::new(open(&directory)?))
     }
+}
+
+/// Opens a block in a directory for going through it: in memory that does not grow with it.
+///
+/// # Errors
+/// As [`Block::open`].
+pub fn open(directory: &Path) -> Result<Block, periplus_block::BlockError> {
+    Block::from_files(&window::WindowedBlock::new(directory))
 }
 
 /// Fetches an object into a file.

@@ -70,8 +70,14 @@ impl Subject {
         }
     }
 
+    /// Where its reason lies. Who deletes that object lets the compactor try again.
+    #[must_use]
+    pub fn object(&self) -> String {
+        format!("{PREFIX}/{}.json", self.name())
+    }
+
     fn key(&self) -> Result<Key, BucketError> {
-        Ok(Key::parse(&format!("{PREFIX}/{}.json", self.name()))?)
+        Ok(Key::parse(&self.object())?)
     }
 }
 

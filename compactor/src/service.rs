@@ -123,8 +123,9 @@ impl Compactor {
         let dir = WorkDir::new(config.work_dir.as_deref());
         let dir = Arc::new(dir.map_err(|e| WorkError::Disk(e.to_string()))?);
         let uploader = Arc::new(Uploader::new(UploadOptions::default()));
+        let promoted = config.promoted.clone().into();
         Ok(Self {
-            worker: Worker { bucket: bucket.clone(), dir, uploader },
+            worker: Worker { bucket: bucket.clone(), dir, uploader, promoted },
             catalog: Catalog::new(bucket.clone()),
             owner: config.owner.clone().unwrap_or_else(|| Ulid::generate().to_string()),
             progress: Mutex::new(progress),
@@ -232,9 +233,9 @@ impl Compactor {
         let looked = self.blocks.look(&self.bucket).await?;
         let there = quarantine::list(&self.bucket).await?;
         let mut quarantined: BTreeSet<Subject> = there.into_keys().collect();
-        for (id, reason) in &looked.bad {
+        for (id, stream, reason) in &looked.bad {
             if quarantined.insert(Subject::Block(*id)) {
-                self.set_aside(&Subject::Block(*id), "", reason, report).await?;
+                self.set_aside(&Subject::Block(*id), stream, reason, report).await?;
             }
         }
         let mut deletions = Vec::new();

@@ -81,6 +81,8 @@ pub struct Worker {
     pub dir: Arc<WorkDir>,
     /// Sends files.
     pub uploader: Arc<Uploader>,
+    /// Labels that get columns of their own.
+    pub promoted: Arc<[String]>,
 }
 
 enum Stopped {
@@ -95,7 +97,7 @@ impl From<WorkError> for Stopped {
 }
 
 impl Worker {
-    /// Makes a part and sends its files.
+    /// Makes a part and sends its files. What is found bad is fetched anew and tried once more.
     ///
     /// # Errors
     /// What concerns all steps; what concerns this one is in the outcome.
@@ -106,7 +108,17 @@ impl Worker {
         erasures: Vec<Erasure>,
         stop: &CancellationToken,
     ) -> Result<Outcome, WorkError> {
-        match self.try_to(step, parts, erasures, stop).await {
+        let mut done = self.try_to(step, parts, erasures.clone(), stop).await;
+        if matches!(&done, Err(Stopped::Outcome(Outcome::Bad { .. }))) && !stop.is_cancelled() {
+            // What a network, a disk or a store that lies once made of it is not what is in the bucket.
+            for input in &step.inputs {
+                if let Input::Block(id) = input {
+                    self.dir.forget(*id).await;
+                }
+            }
+            done = self.try_to(step, parts, erasures, stop).await;
+        }
+        match done {
             Ok(outcome) | Err(Stopped::Outcome(outcome)) => Ok(outcome),
             Err(Stopped::Work(error)) => Err(error),
         }
@@ -134,7 +146,7 @@ impl Worker {
             resolution: step.resolution,
             sources: step.sources.iter().copied().collect(),
             inputs: notes,
-            promoted: Vec::new(),
+            promoted: self.promoted.to_vec(),
         };
         let directory = scratch.path().join("part");
         std::fs::create_dir(&directory).map_err(|e| WorkError::Disk(e.to_string()))?;

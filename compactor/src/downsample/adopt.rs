@@ -12,7 +12,7 @@ use periplus_block::chunk::{
 };
 use periplus_block::index::Series;
 use periplus_block::{Block, BlockError};
-use periplus_columnar::{AggregateHistogram, AggregateSamples, Resolution};
+use periplus_columnar::{AggregateHistogram, AggregateSamples, HistogramTotal, Resolution};
 use periplus_model::{CounterResetHint, FloatHistogram, TimeRange};
 
 /// The aggregates of a series of a downsampled block that lie in `day`.
@@ -47,6 +47,8 @@ pub(crate) struct Adopted {
     out: AggregateSamples,
     /// Raw value and total of the counter at its last sample.
     counter: Option<(i64, f64, f64)>,
+    /// The same of histograms.
+    histogram: Option<(i64, FloatHistogram, FloatHistogram)>,
 }
 
 impl Adopted {
@@ -130,7 +132,7 @@ impl Adopted {
     fn histograms(&mut self, columns: &[ChunkSamples; 4], counter: ChunkSamples, day: TimeRange) {
         let [count, sum, ..] = columns;
         let after = self.out.histograms.last().map_or(i64::MIN, |h| h.ts);
-        let mut counters = floats_of(counter).into_iter().peekable();
+        let mut counters = self.count_histograms(floats_of(counter), day).into_iter().peekable();
         let mut sums = floats_of(sum.clone()).into_iter().peekable();
         let times = if count.is_empty() { sum.ts.clone() } else { count.ts.clone() };
         for t in times.into_iter().filter(|t| *t > after && day.contains(*t)) {
@@ -153,8 +155,57 @@ impl Adopted {
         }
     }
 
+    /// [`count`](Self::count) of histograms: times in the day, and what they stand at.
+    fn count_histograms(
+        &mut self,
+        part: Vec<(i64, FloatHistogram)>,
+        day: TimeRange,
+    ) -> Vec<(i64, FloatHistogram)> {
+        let (mut totals, mut offset, mut has_begun) = (Vec::new(), None, false);
+        for (t, mut h) in part.into_iter().filter(|(t, _)| day.contains(*t)) {
+            if h.counter_reset_hint == CounterResetHint::Gauge {
+                totals.push((t, h));
+                continue;
+            }
+            match &mut self.histogram {
+                Some((last_t, raw, _)) if t == *last_t => {
+                    *raw = h;
+                    continue;
+                }
+                Some((last_t, ..)) if t < *last_t => continue,
+                _ => {}
+            }
+            if !has_begun {
+                has_begun = true;
+                offset = self.offset(&h);
+                if self.histogram.is_none() {
+                    self.out.histogram_first = Some((t, Arc::new(h.clone())));
+                }
+            }
+            let raw = h.clone();
+            if let Some(offset) = &offset {
+                HistogramTotal::shift(&mut h, offset);
+            }
+            self.histogram = Some((t, raw, h.clone()));
+            totals.push((t, h));
+        }
+        totals
+    }
+
+    /// What the counters of a run that begins with `first` are to be moved by.
+    fn offset(&self, first: &FloatHistogram) -> Option<FloatHistogram> {
+        let (_, raw, total) = self.histogram.as_ref()?;
+        let mut so_far = HistogramTotal::default();
+        so_far.ended(raw.clone(), total.clone());
+        so_far.offset(first)
+    }
+
     /// What was put together.
-    pub(crate) fn finish(self) -> AggregateSamples {
+    pub(crate) fn finish(mut self) -> AggregateSamples {
+        self.out.histogram_last = self.histogram.map(|(t, raw, _)| (t, Arc::new(raw)));
+        if self.out.histograms.is_empty() {
+            (self.out.histogram_first, self.out.histogram_last) = (None, None);
+        }
         self.out
     }
 
@@ -185,8 +236,31 @@ impl Adopted {
                 fill(to, rows + i - skip, from.get(i).map(|v| *v + by));
             }
         }
+        self.append_histograms(more);
+    }
+
+    fn append_histograms(&mut self, more: &AggregateSamples) {
+        let mut offset = None;
+        if let (Some((_, first)), Some((t, last))) = (&more.histogram_first, &more.histogram_last) {
+            offset = self.offset(first);
+            if self.histogram.is_none() {
+                self.out.histogram_first = more.histogram_first.clone();
+            }
+            let counter = more.histograms.iter().rev().find_map(|h| h.counter.as_deref());
+            let mut total = counter.unwrap_or(last).clone();
+            if let Some(offset) = &offset {
+                HistogramTotal::shift(&mut total, offset);
+            }
+            self.histogram = Some((*t, FloatHistogram::clone(last), total));
+        }
         let after = self.out.histograms.last().map_or(i64::MIN, |h| h.ts);
-        self.out.histograms.extend(more.histograms.iter().filter(|h| h.ts > after).cloned());
+        for h in more.histograms.iter().filter(|h| h.ts > after) {
+            let mut h = h.clone();
+            if let (Some(offset), Some(counter)) = (&offset, &mut h.counter) {
+                HistogramTotal::shift(Arc::make_mut(counter), offset);
+            }
+            self.out.histograms.push(h);
+        }
     }
 }
 

@@ -16,6 +16,9 @@ pub(super) struct HistogramRun {
     counter: Option<(FloatHistogram, FloatHistogram, FloatHistogram)>,
     is_gauge: bool,
     open: Option<Open>,
+    /// The first one as it was.
+    first: Option<(i64, FloatHistogram)>,
+    last_t: i64,
 }
 
 /// The interval that is being filled.
@@ -34,7 +37,7 @@ impl HistogramRun {
             periplus_block::chunk::HistogramValue::Float(h) => h.schema,
         });
         let schema = schemas.filter(|s| *s != CUSTOM_BUCKETS_SCHEMA).min().unwrap_or(0);
-        Self { schema, counter: None, is_gauge: false, open: None }
+        Self { schema, counter: None, is_gauge: false, open: None, first: None, last_t: 0 }
     }
 
     /// Takes the next histogram.
@@ -45,6 +48,8 @@ impl HistogramRun {
         resolution: Resolution,
         out: &mut Vec<AggregateHistogram>,
     ) {
+        self.first.get_or_insert_with(|| (t, h.clone()));
+        self.last_t = t;
         let at_schema = h.to_schema(self.schema).unwrap_or_else(|| h.clone());
         let is_other_kind =
             self.counter.as_ref().is_some_and(|(before, ..)| is_custom(before) != is_custom(&h));
@@ -90,6 +95,16 @@ impl HistogramRun {
                 (h, at_schema.clone(), total)
             }
         });
+    }
+
+    /// The first and the last one as they were; none of gauges.
+    pub(super) fn ends(self) -> [Option<(i64, Arc<FloatHistogram>)>; 2] {
+        match (self.first, self.counter) {
+            (Some((t, first)), Some((last, ..))) if !self.is_gauge => {
+                [Some((t, Arc::new(first))), Some((self.last_t, Arc::new(last)))]
+            }
+            _ => [None, None],
+        }
     }
 
     /// Ends the run: floats follow, or nothing.

@@ -104,3 +104,59 @@ fn gauge_histograms_stay_gauges() {
     assert_eq!(counter.counter_reset_hint, CounterResetHint::Gauge);
     assert_eq!(got.histograms[0].sum.as_ref().unwrap().count, 6.);
 }
+
+/// Days of a counter of histograms with resets within and between them: put together, what it grew by is
+/// what the raw ones grew by.
+#[test]
+fn histograms_count_on_from_day_to_day() {
+    const DAY: i64 = 86_400;
+    let days: [&[f64]; 4] = [&[10., 50., 5., 20.], &[25., 40., 3., 8.], &[2., 9.], &[11., 12.]];
+    let (mut grown, mut before) = (0.0, None::<f64>);
+    for v in days.concat() {
+        grown += before.map_or(0.0, |b| if v < b { v } else { v - b });
+        before = Some(v);
+    }
+    let of_day = |(n, values): (usize, &&[f64])| {
+        let mut s = ChunkSamples::new();
+        for (i, count) in values.iter().enumerate() {
+            let h = histogram(*count, CounterResetHint::Unknown);
+            let t = (n as i64 * DAY + i as i64 * 600) * 1000;
+            s.push_histogram(t, HistogramValue::Float(h), 0);
+        }
+        raw(&s, FIVE)
+    };
+    let days: Vec<AggregateSamples> = days.iter().enumerate().map(of_day).collect();
+    let count = |h: &AggregateHistogram| h.counter.as_ref().unwrap().count;
+    // As parts of a day are joined here, and with what a reader of days has.
+    let mut joined = adopt::Adopted::default();
+    let mut total = periplus_columnar::HistogramTotal::default();
+    let mut read = Vec::new();
+    for day in &days {
+        joined.append(day);
+        let (_, first) = day.histogram_first.clone().unwrap();
+        let (_, last) = day.histogram_last.clone().unwrap();
+        let offset = total.offset(&first);
+        let mut end = FloatHistogram::default();
+        for h in &day.histograms {
+            end = FloatHistogram::clone(h.counter.as_ref().unwrap());
+            if let Some(offset) = &offset {
+                periplus_columnar::HistogramTotal::shift(&mut end, offset);
+            }
+            read.push(end.count);
+        }
+        total.ended(FloatHistogram::clone(&last), end);
+    }
+    let joined = joined.finish();
+    let counts: Vec<f64> = joined.histograms.iter().map(count).collect();
+    assert_eq!(counts, read);
+    assert!(counts.is_sorted(), "{counts:?}");
+    assert_eq!(counts.last().unwrap() - 10.0, grown);
+    let hints = joined.histograms.iter().skip(1);
+    let hints = hints.map(|h| h.counter.as_ref().unwrap().counter_reset_hint);
+    assert!(hints.into_iter().all(|h| h == CounterResetHint::NotReset));
+    assert_eq!(joined.histogram_first, days[0].histogram_first);
+    assert_eq!(joined.histogram_last, days[3].histogram_last);
+    let hour = coarser(&joined, Resolution::OneHour);
+    assert_eq!(count(hour.histograms.last().unwrap()), *counts.last().unwrap());
+    assert_eq!(hour.histogram_last, joined.histogram_last);
+}

@@ -14,7 +14,7 @@ use periplus_model::TimeRange;
 use tokio_util::sync::CancellationToken;
 
 use crate::made_up::{DAY, HOUR, START, bucket, compactor_with, config, once, quick};
-use crate::truth::{of_blocks, of_parts, parts, same};
+use crate::truth::{of_blocks, of_parts, part, parts, same};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn series_are_deleted_and_stay_deleted() {
@@ -53,6 +53,65 @@ async fn series_are_deleted_and_stay_deleted() {
         truth.entry(series).or_default().extend(early);
     }
     same(&of_parts(&store).await, &truth);
+}
+
+/// No reader of ours shows deleted series again, though the blocks still have them: also a history that is
+/// made anew from the blocks has none of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocks_do_not_bring_deleted_series_back() {
+    let store: Arc<dyn ObjectStore> = bucket().await;
+    let mut truth = of_blocks(&store).await;
+    let bucket = Bucket::from_store(Arc::clone(&store), "test", &quick());
+    // Before anything was converted: the first parts that are made lack them already.
+    let deletion = Deletion::new("{__name__=\"odd\"}", TimeRange::ALL);
+    deletion.store(&bucket).await.unwrap();
+    truth.retain(|(_, series), _| !series.contains("\"odd\""));
+    once(Arc::clone(&store)).await;
+    same(&of_parts(&store).await, &truth);
+    for p in parts(&store).await {
+        let all = part(&store, &p).await;
+        assert!(all.iter().all(|(labels, _)| labels.metric_name() != Some("odd")), "{p:?}");
+    }
+    let history = periplus_bucket::Key::parse("history").unwrap();
+    for entry in bucket.list_all(&history).await.unwrap() {
+        bucket.delete(&entry.key).await.unwrap();
+    }
+    assert!(once(Arc::clone(&store)).await.steps() > 0);
+    same(&of_parts(&store).await, &truth);
+    // The blocks themselves are as they were, for Thanos and for their own retention.
+    assert!(of_blocks(&store).await.keys().any(|(_, series)| series.contains("\"odd\"")));
+}
+
+/// Rules about labels of streams and of series, each at its own time and resolution.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_label_has_its_own_retention() {
+    let store: Arc<dyn ObjectStore> = bucket().await;
+    let mut truth = of_blocks(&store).await;
+    once(Arc::clone(&store)).await;
+    let rules = ["{replica=\"b\"} raw=10d", "{__name__=\"odd\"} raw=5d", "raw=30d,5m=60d"];
+    let mut aged = config();
+    aged.policy.retention = Retention::new(rules.iter().map(|r| r.parse().unwrap()).collect());
+    let run = |now_ms: i64| {
+        let (store, config) = (Arc::clone(&store), Config { now_ms: Some(now_ms), ..aged.clone() });
+        async move { compactor_with(store, config).once(&CancellationToken::new()).await.unwrap() }
+    };
+    run(START + 8 * DAY).await;
+    truth.retain(|(_, series), _| !series.contains("\"odd\""));
+    same(&of_parts(&store).await, &truth);
+    let names = async |resolution: &str| -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        for p in parts(&store).await.iter().filter(|p| p.resolution == resolution) {
+            let all = part(&store, p).await;
+            names.extend(all.iter().filter_map(|(l, _)| l.metric_name().map(str::to_owned)));
+        }
+        names
+    };
+    assert!(!names("raw").await.contains("odd"), "merged replicas too");
+    assert!(names("5m").await.contains("odd"), "no rule says how long 5 m of it are kept");
+    run(START + 13 * DAY).await;
+    truth.retain(|(stream, _), _| stream["replica"] == "a");
+    same(&of_parts(&store).await, &truth);
+    assert_eq!(run(START + 13 * DAY).await.steps(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use periplus_bucket::layer::fault::{Fault, FaultStore};
+use periplus_bucket::layer::fault::{Fault, FaultStore, Op};
 use tokio_util::sync::CancellationToken;
 
 use crate::made_up::{bucket, compactor, once};
@@ -56,6 +56,45 @@ async fn one_fault_at_every_call() {
             }
             converges(memory, &truth, &format!("{fault:?} at {n}")).await;
         }
+    }
+}
+
+/// A store that does not answer, and one that tells sizes that are not so: once each, all over a run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stalls_and_lies() {
+    let whole = bucket().await;
+    let truth = of_blocks(&(Arc::clone(&whole) as Arc<dyn ObjectStore>)).await;
+    let calls = calls_of_a_run(&whole).await;
+    // A stall costs its time limit each; lies cost nothing.
+    let stalls = (0..calls).step_by(usize::try_from(calls / 8).unwrap()).map(|n| (n, Fault::Stall));
+    let lies = (0..calls).step_by(5).map(|n| (n, [-1, 1, 70_000, i64::MIN][(n % 4) as usize]));
+    let lies = lies.map(|(n, by)| (n, Fault::WrongSize(by)));
+    for (n, fault) in stalls.chain(lies) {
+        let memory = fork(&whole).await;
+        let broken = fault.clone();
+        let store = FaultStore::new(memory.clone(), move |c| (c.n == n).then(|| broken.clone()));
+        let done = compactor(Arc::new(store)).once(&CancellationToken::new()).await;
+        println!("{fault:?} at {n}: {:?}", done.map(|r| (r.steps(), r.quarantined)));
+        converges(memory, &truth, &format!("{fault:?} at {n}")).await;
+    }
+}
+
+/// A store whose lists are wrong for a while, and a byte of a block that changes on its way here: neither
+/// is the block's fault.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_good_block_is_not_set_aside_for_what_happened_on_the_way() {
+    let whole = bucket().await;
+    let truth = of_blocks(&(Arc::clone(&whole) as Arc<dyn ObjectStore>)).await;
+    for of in ["index", "chunks/000001"] {
+        let memory = fork(&whole).await;
+        let first = AtomicBool::new(true);
+        let store = FaultStore::new(memory.clone(), move |c| {
+            let hit = c.op == Op::Get && c.key.ends_with(of);
+            (hit && first.swap(false, Ordering::Relaxed)).then_some(Fault::FlipByte)
+        });
+        let report = compactor(Arc::new(store)).once(&CancellationToken::new()).await.unwrap();
+        assert_eq!(report.quarantined, [], "{of}");
+        converges(memory, &truth, of).await;
     }
 }
 

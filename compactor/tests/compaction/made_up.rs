@@ -28,9 +28,9 @@ pub(crate) const START: i64 = 20_513 * DAY;
 /// Limits that make tests quick.
 pub(crate) fn quick() -> OpenOptions {
     OpenOptions {
-        request_timeout: Duration::from_millis(500),
-        operation_timeout: Duration::from_secs(3),
-        retries_max: 2,
+        request_timeout: Duration::from_secs(2),
+        operation_timeout: Duration::from_secs(20),
+        retries_max: 3,
         backoff_max: Duration::from_millis(20),
         ..OpenOptions::default()
     }

@@ -7,6 +7,12 @@ mod erase;
 mod faults;
 mod killed;
 mod made_up;
+mod memory;
+mod progress;
+mod s3;
 mod thanos;
 mod truth;
 mod two;
+mod verified;
+#[path = "../../../lib/bucket/tests/weed/server.rs"]
+mod weed;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use periplus_model::FloatHistogram;
+use periplus_model::{CounterResetHint, FloatHistogram};
 
 /// What became of one series' raw samples at 5 m or 1 h.
 ///
@@ -13,6 +13,7 @@ use periplus_model::FloatHistogram;
 /// grew to by the end of that interval. So that the next part can be joined, `counter_first` is the
 /// time and value of the part's first raw sample and `counter_last` its last *raw* value: where the
 /// next part's first is not below this one's last, the difference is to be added, else all of it.
+/// `histogram_first` and `histogram_last` are the same of histograms ([`HistogramTotal`] joins them).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AggregateSamples {
     /// Unix milliseconds at which each interval is said to end.
@@ -33,6 +34,10 @@ pub struct AggregateSamples {
     pub counter_last: Option<f64>,
     /// Intervals of native histograms, ascending in time.
     pub histograms: Vec<AggregateHistogram>,
+    /// Time and value of the first histogram as it was scraped; `None` where these are no counters.
+    pub histogram_first: Option<(i64, Arc<FloatHistogram>)>,
+    /// The same of the last one.
+    pub histogram_last: Option<(i64, Arc<FloatHistogram>)>,
 }
 
 impl AggregateSamples {
@@ -65,4 +70,44 @@ pub struct AggregateHistogram {
     pub sum: Option<Arc<FloatHistogram>>,
     /// The last one, resets added up.
     pub counter: Option<Arc<FloatHistogram>>,
+}
+
+/// Counters of native histograms, put together over parts.
+///
+/// In each part resets are added up from its first histogram on. From one part to the next what they
+/// truly stood at tells whether there was a reset between.
+#[derive(Clone, Debug, Default)]
+pub struct HistogramTotal {
+    /// What was scraped last, and what that is with all resets added up.
+    last: Option<(FloatHistogram, FloatHistogram)>,
+}
+
+impl HistogramTotal {
+    /// What is to be added to the counters of a part whose first histogram is `first`; `None`: nothing.
+    #[must_use]
+    pub fn offset(&self, first: &FloatHistogram) -> Option<FloatHistogram> {
+        let (scraped, total) = self.last.as_ref()?;
+        let mut offset = total.clone();
+        if !first.detect_reset(scraped) {
+            // Of another kind of buckets nothing can be taken; then it begins anew.
+            offset.sub(scraped).ok()?;
+        }
+        offset.counter_reset_hint = CounterResetHint::NotReset;
+        Some(offset)
+    }
+
+    /// Moves a counter by an offset; it is then no longer the first of anything.
+    pub fn shift(counter: &mut FloatHistogram, offset: &FloatHistogram) {
+        if counter.counter_reset_hint == CounterResetHint::Gauge {
+            return;
+        }
+        if counter.add(offset).is_ok() {
+            counter.counter_reset_hint = CounterResetHint::NotReset;
+        }
+    }
+
+    /// Where a part ends: what was scraped last, and what that is with all resets added up.
+    pub fn ended(&mut self, scraped: FloatHistogram, total: FloatHistogram) {
+        self.last = Some((scraped, total));
+    }
 }

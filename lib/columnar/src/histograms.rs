@@ -35,6 +35,10 @@ pub enum HistogramColumn {
     Average,
     /// Of aggregates: how many samples each interval had, as floats.
     Observations,
+    /// Of aggregates: the part's first histogram as it was scraped; in the first window that has any.
+    First,
+    /// Of aggregates: the last one; in the last window that has any.
+    Last,
 }
 
 impl HistogramColumn {
@@ -44,6 +48,8 @@ impl HistogramColumn {
             Self::Raw => HistogramHolds::Raw,
             Self::Sum | Self::Average | Self::Observations => HistogramHolds::Sum,
             Self::Counter => HistogramHolds::Counter,
+            Self::First => HistogramHolds::First,
+            Self::Last => HistogramHolds::Last,
         };
         HistogramHolds::NAMES[holds as usize]
     }
@@ -169,6 +175,16 @@ impl HistogramReader {
             push_float(out, t, v, start);
         }
         Ok(())
+    }
+
+    /// The part's first and last histogram as they were scraped, where the window has them.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn ends(&mut self, window: &Window) -> Result<[Option<FloatHistogram>; 2]> {
+        let first = self.stored(window, HistogramColumn::First)?.into_iter().next();
+        let last = self.stored(window, HistogramColumn::Last)?.into_iter().next();
+        Ok([first, last].map(|end| end.map(|stored| stored.histogram)))
     }
 
     /// A window's histograms of one kind, ascending in time.

@@ -47,7 +47,7 @@ mod column;
 mod page;
 mod thrift;
 
-pub use aggregate::{AggregateHistogram, AggregateSamples};
+pub use aggregate::{AggregateHistogram, AggregateSamples, HistogramTotal};
 pub use error::{ColumnarError, Place, Result};
 pub use fetch::{Fetched, PartDir, PartSource, coalesce};
 pub use footer::{Columns, Footer, split_matchers};

@@ -16,7 +16,7 @@ use crate::histograms::{HistogramColumn, HistogramReader};
 use crate::part::{PartFile, PartMeta, PartSummary, Resolution};
 use crate::samples::SampleReader;
 use crate::series::{SeriesTable, Window};
-use crate::write::aggregate_checksum;
+use crate::write::{HistogramHolds, aggregate_checksum};
 
 /// What a series has.
 #[derive(Clone, Debug, PartialEq)]
@@ -258,7 +258,7 @@ impl PartReader {
                 out.ts.extend_from_slice(&these.ts);
             }
             if !window.histogram_rows.is_empty() {
-                self.aggregate_histograms(labels, window, &mut out.histograms)?;
+                self.aggregate_histograms(labels, window, &mut out)?;
             }
         }
         if !out.ts.is_sorted_by(|a, b| a < b) {
@@ -271,7 +271,7 @@ impl PartReader {
         &mut self,
         labels: &Labels,
         window: &Window,
-        out: &mut Vec<AggregateHistogram>,
+        out: &mut AggregateSamples,
     ) -> Result<()> {
         let Some(reader) = &mut self.histograms else {
             return Err(self.differs(labels, "its histograms have no file"));
@@ -298,10 +298,26 @@ impl PartReader {
                 }
             }
         }
+        for (holds, to) in [
+            (HistogramColumn::First, &mut out.histogram_first),
+            (HistogramColumn::Last, &mut out.histogram_last),
+        ] {
+            if let Some(stored) = reader.stored(window, holds)?.into_iter().next() {
+                let number = if holds == HistogramColumn::First {
+                    HistogramHolds::First
+                } else {
+                    HistogramHolds::Last
+                };
+                sum.word(number as u64);
+                sum.ints(&[stored.ts]);
+                sum.float_histogram(&stored.histogram);
+                *to = Some((stored.ts, Arc::new(stored.histogram)));
+            }
+        }
         if sum.finish() != window.checksums.1 || by_time.len() != window.histograms as usize {
             return Err(self.differs(labels, "its histograms do not have their checksum"));
         }
-        out.extend(by_time.into_values());
+        out.histograms.extend(by_time.into_values());
         Ok(())
     }
 
@@ -426,6 +442,16 @@ fn aggregate_difference(a: &AggregateSamples, b: &AggregateSamples) -> Option<&'
     };
     if bits(a) != bits(b) {
         return Some("the ends of its counter differ");
+    }
+    type End = Option<(i64, Arc<FloatHistogram>)>;
+    let same_end = |a: &End, b: &End| match (a, b) {
+        (Some((t, a)), Some((u, b))) => t == u && same_histogram(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    };
+    if !same_end(&a.histogram_first, &b.histogram_first)
+        || !same_end(&a.histogram_last, &b.histogram_last)
+    {
+        return Some("the ends of its histograms differ");
     }
     let same = |a: &Option<Arc<FloatHistogram>>, b: &Option<Arc<FloatHistogram>>| match (a, b) {
         (Some(a), Some(b)) => same_histogram(a, b),

@@ -302,7 +302,7 @@ impl PartWriter {
         samples: &AggregateSamples,
         of: std::ops::Range<usize>,
     ) -> Result<()> {
-        let many = samples.histograms.get(of).unwrap_or_default();
+        let many = samples.histograms.get(of.clone()).unwrap_or_default();
         let from = self.histograms.next_row();
         let mut sum = Checksum::new();
         for (holds, of) in [(Holds::Sum, 0), (Holds::Counter, 1)] {
@@ -328,6 +328,21 @@ impl PartWriter {
                 integer: false,
             });
             self.histograms.push(row.sid, holds, items);
+        }
+        let ends = [
+            (Holds::First, &samples.histogram_first, of.start == 0),
+            (Holds::Last, &samples.histogram_last, of.end == samples.histograms.len()),
+        ];
+        for (holds, end, is_here) in ends {
+            let Some((ts, histogram)) = end.as_ref().filter(|_| is_here) else { continue };
+            if is_huge(histogram) {
+                return Err(refused(labels, "a histogram has more than a million buckets"));
+            }
+            sum.word(holds as u64);
+            sum.ints(&[*ts]);
+            sum.float_histogram(histogram);
+            let item = Item { ts: *ts, start: 0, observations: None, histogram, integer: false };
+            self.histograms.push(row.sid, holds, std::iter::once(item));
         }
         if many.iter().any(|h| h.sum.is_none() && h.counter.is_none()) {
             return Err(refused(labels, "an aggregated histogram has neither sum nor counter"));

@@ -194,3 +194,34 @@ fn a_footer_that_claims_petabytes_is_refused() {
         }
     }
 }
+
+/// Headers of pages that claim as much as a header can: what they would decompress to, how many values.
+#[test]
+fn pages_that_claim_gigabytes_are_refused() {
+    let part = part();
+    let whole = read(&part).unwrap();
+    for file in PartFile::ALL {
+        let bytes = part.bytes(file).unwrap();
+        for at in (4..bytes.len().saturating_sub(2000)).step_by(2) {
+            let mut altered = bytes.to_vec();
+            // The largest number of 32 bits that a header can hold.
+            altered[at..at + 5].copy_from_slice(&[0xfe, 0xff, 0xff, 0xff, 0x0f]);
+            check(&part, &whole, file, altered);
+        }
+    }
+}
+
+/// All of that again in a process that may have 700 MB of addresses, its code included: whoever took
+/// memory on the word of a file would die of it.
+#[test]
+fn memory_stays_flat() {
+    let done = std::process::Command::new("sh")
+        .args(["-c", "ulimit -v 700000; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--test-threads=1", "claim", "garbage", "flipped"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success(), "{said}\n{}", String::from_utf8_lossy(&done.stderr));
+    assert!(said.contains("4 passed"), "{said}");
+}

@@ -196,10 +196,17 @@ fn aggregates() -> impl Strategy<Value = AggregateSamples> {
                             counter: (which != 2).then(|| Arc::new(b)),
                         }
                     });
+                    let histograms_made: Vec<AggregateHistogram> = made.collect();
+                    let first: Option<&AggregateHistogram> = histograms_made.first();
+                    let end = |h: Option<&AggregateHistogram>| {
+                        h.filter(|_| ends).and_then(|h| Some((h.ts + 1, h.sum.clone()?)))
+                    };
                     AggregateSamples {
+                        histogram_first: end(first),
+                        histogram_last: end(histograms_made.last()),
                         counter_first: (ends && !ts.is_empty()).then_some((DAY.start_ms(), v)),
                         counter_last: (ends && !ts.is_empty()).then_some(v),
-                        histograms: made.collect(),
+                        histograms: histograms_made,
                         ts,
                         count,
                         sum,

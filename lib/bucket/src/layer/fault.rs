@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
 /// What was asked.
@@ -77,7 +77,7 @@ pub enum Fault {
     Full,
     /// The answer tells a size that is off by this much.
     WrongSize(i64),
-    /// One byte of what is put is another.
+    /// One byte of what is put or got is another.
     FlipByte,
     /// The process dies before the request is sent.
     AbortBefore,
@@ -169,6 +169,18 @@ fn flipped(payload: PutPayload, fault: Option<&Fault>) -> PutPayload {
     PutPayload::from(bytes)
 }
 
+async fn flipped_on_the_way(found: GetResult) -> Result<GetResult> {
+    let (meta, range, attributes) =
+        (found.meta.clone(), found.range.clone(), found.attributes.clone());
+    let mut bytes = found.bytes().await?.to_vec();
+    let middle = bytes.len() / 2;
+    if let Some(byte) = bytes.get_mut(middle) {
+        *byte ^= 1;
+    }
+    let payload = GetResultPayload::Stream(stream::iter([Ok(bytes.into())]).boxed());
+    Ok(GetResult { payload, meta, range, attributes })
+}
+
 fn lie(meta: &mut ObjectMeta, fault: Option<&Fault>) {
     if let Some(Fault::WrongSize(by)) = fault {
         meta.size = meta.size.saturating_add_signed(*by);
@@ -215,6 +227,9 @@ impl ObjectStore for FaultStore {
         let work = self.0.inner.get_opts(at, options);
         let mut found = self.run(fault.clone(), at.as_ref(), work).await?;
         lie(&mut found.meta, fault.as_ref());
+        if fault == Some(Fault::FlipByte) && !found.range.is_empty() {
+            return flipped_on_the_way(found).await;
+        }
         Ok(found)
     }
 
@@ -242,11 +257,15 @@ impl ObjectStore for FaultStore {
         let key = prefix.map(Path::to_string).unwrap_or_default();
         let fault = self.next(Op::List, &key);
         let inner = self.0.inner.list(prefix);
-        let store = self.clone();
+        let (store, told) = (self.clone(), fault.clone());
         stream::once(async move { store.run(fault, &key, async { Ok(inner) }).await })
             .flat_map(|opened| match opened {
                 Ok(entries) => entries,
                 Err(error) => stream::iter([Err(error)]).boxed(),
+            })
+            .map_ok(move |mut entry| {
+                lie(&mut entry, told.as_ref());
+                entry
             })
             .boxed()
     }

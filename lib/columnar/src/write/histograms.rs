@@ -29,10 +29,12 @@ pub(crate) enum Holds {
     Raw = 0,
     Sum = 1,
     Counter = 2,
+    First = 3,
+    Last = 4,
 }
 
 impl Holds {
-    pub(crate) const NAMES: [&str; 3] = ["raw", "sum", "counter"];
+    pub(crate) const NAMES: [&str; 5] = ["raw", "sum", "counter", "first", "last"];
 }
 
 /// How counts were stored.
