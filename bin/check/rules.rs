@@ -109,12 +109,20 @@ mod tests {
         }
     }
 
-    /// Unit tests of the rules that ship.
+    /// Unit tests of the rules that ship, one for each alert at least.
     #[test]
     fn shipped_rules_do_what_they_say() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards/rules/tests");
-        let files = glob(&dir.join("*.yml")).expect("files");
-        assert!(!files.is_empty());
+        use periplus_query::ruler::file::read_all;
+
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards/rules");
+        let files = glob(&dir.join("tests/*.yml")).expect("files");
+        let tests: String = files.iter().filter_map(|f| std::fs::read_to_string(f).ok()).collect();
+        let groups = read_all(&[dir.join("*.yml")], FileDefaults::default());
+        let groups = groups.unwrap_or_else(|e| panic!("{e:?}"));
+        for rule in groups.iter().flat_map(|g| &g.rules).filter(|r| r.alerting.is_some()) {
+            let named = [format!("alertname: {}\n", rule.name), format!("\"{}\"", rule.name)];
+            assert!(named.iter().any(|n| tests.contains(n)), "{} has no test", rule.name);
+        }
         for file in files {
             let report =
                 periplus_query::ruler::unit::test_file(&file, &[]).expect("a file of tests");
