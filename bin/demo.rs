@@ -119,6 +119,7 @@ async fn show(
         binary,
         fleet: &fleet,
         exporter: exporter::start(fleet.clone()).await?,
+        admin: SocketAddr::from(([127, 0, 0, 1], prometheus::free_port()?)),
         interval: args.scrape_interval,
         dir,
         http: &http,
@@ -139,7 +140,7 @@ async fn show(
     }
     let hub = events::hub()?;
     events::start(&fleet, &hub, dir, drain).await.context("starting the event watchers")?;
-    running.push(product(args, &urls, &dirs, &hub, dir)?);
+    running.push(product(args, &setup, &urls, &dirs, &hub)?);
     let url = format!("http://{}", args.listen);
     let client = Client::new(&url)?;
     enough_data(&client, args.clusters, running).await?;
@@ -152,16 +153,17 @@ async fn show(
 /// The product as a small user runs it.
 fn product(
     args: &Args,
+    setup: &prometheus::Setup<'_>,
     urls: &[String],
     tsdb: &[PathBuf],
     hub: &url::Url,
-    dir: &std::path::Path,
 ) -> anyhow::Result<Process> {
+    let dir = setup.dir;
     let own = std::env::current_exe().context("finding this binary")?;
     let mut command = Command::new(own);
     command.arg("standalone").arg("--listen").arg(args.listen.to_string());
     command.arg("--data").arg(dir.join("data"));
-    command.args(["--admin", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
+    command.arg("--admin").arg(setup.admin.to_string()).args(["--grpc", "127.0.0.1:0"]);
     command.arg("--events-listen").arg(hub.authority());
     for url in urls {
         command.arg("--prometheus").arg(url);
@@ -227,7 +229,7 @@ fn hints(args: &Args, url: &str, hub: &url::Url) -> anyhow::Result<()> {
          curl -s '{url}/api/v1/endpoints'\n  \
          periplus events --since 1h --url {hub}\n  \
          periplus events --follow --reason BackOff --url {hub}\n  \
-         Grafana: add a Prometheus data source with the URL {url}"
+         Grafana: load dashboards/provisioning with the addresses {url} and {hub}"
     ))?;
     match args.duration {
         Some(d) => {

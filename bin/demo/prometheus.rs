@@ -57,6 +57,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) binary: &'a Path,
     pub(crate) fleet: &'a Fleet,
     pub(crate) exporter: SocketAddr,
+    /// Where the product tells of itself; the servers of the first cluster scrape it.
+    pub(crate) admin: SocketAddr,
     pub(crate) interval: Duration,
     pub(crate) dir: &'a Path,
     pub(crate) http: &'a reqwest::Client,
@@ -191,6 +193,11 @@ impl Setup<'_> {
                 let _ = writeln!(out, "      {name}: \"{value}\"");
             }
         }
+        if cluster == 0 {
+            let admin = self.admin;
+            let _ = writeln!(out, "- job_name: periplus\n  static_configs:");
+            let _ = writeln!(out, "  - targets: [\"{admin}\"]");
+        }
         out
     }
 }
@@ -205,7 +212,7 @@ fn in_gap(replica: u64, t_ms: i64, until_ms: i64) -> bool {
     replica > 0 && (until_ms - 25 * 60_000..until_ms - 18 * 60_000).contains(&t_ms)
 }
 
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     let listener =
         std::net::TcpListener::bind(("127.0.0.1", 0)).context("looking for a free port")?;
     Ok(listener.local_addr()?.port())

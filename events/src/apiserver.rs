@@ -8,6 +8,7 @@
 
 pub mod faults;
 pub mod leases;
+pub mod simulated;
 pub mod store;
 mod watches;
 
