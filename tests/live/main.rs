@@ -4,6 +4,7 @@
 
 mod api;
 mod ask;
+mod dashboards;
 mod data;
 mod deploy;
 mod differential;

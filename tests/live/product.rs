@@ -14,6 +14,17 @@ fn periplus(role: &str, place: &Place) -> Command {
     command
 }
 
+/// Another role: its process, once it is ready, and its `--admin` address.
+pub(crate) async fn start(name: &str, args: &[&str], dir: &Path) -> (Process, String) {
+    let admin = format!("127.0.0.1:{}", free_port());
+    let mut command = Place::loopback().command(env!("CARGO_BIN_EXE_periplus"));
+    command.args(args).args(["--admin", &admin]);
+    let mut process = Process::start(name, command, dir);
+    let admin = format!("http://{admin}");
+    ready(&format!("{admin}/-/ready"), &mut process).await;
+    (process, admin)
+}
+
 /// Waits until `url` answers with a success.
 async fn ready(url: &str, process: &mut Process) {
     for _ in 0..300 {
@@ -86,6 +97,7 @@ impl Sidecar {
 pub(crate) struct Query {
     pub(crate) url: String,
     pub(crate) grpc: String,
+    pub(crate) admin: String,
     pub(crate) process: Process,
 }
 
@@ -105,7 +117,9 @@ impl Query {
         }
         command.args(more);
         let mut process = Process::start(name, command, dir);
-        ready(&format!("http://{admin}/-/ready"), &mut process).await;
-        Self { url: format!("http://127.0.0.1:{http}"), grpc: format!("127.0.0.1:{grpc}"), process }
+        let admin = format!("http://{admin}");
+        ready(&format!("{admin}/-/ready"), &mut process).await;
+        let (url, grpc) = (format!("http://127.0.0.1:{http}"), format!("127.0.0.1:{grpc}"));
+        Self { url, grpc, admin, process }
     }
 }
