@@ -1,31 +1,34 @@
 //! Sends files, in parts, in bounded memory, and verifies them.
 //!
-//! A file is read once: each part is hashed as it is read and sent from the same buffer. Parts of all
-//! files that are under way share one budget ([`Uploader`]), so memory does not depend on the size of
-//! a file or the number of files.
+//! Each part is hashed as it is read and sent from the same buffer. Parts of all files that are under
+//! way share one budget ([`Uploader`]), so memory does not depend on the size of a file or the number
+//! of files.
 //!
 //! Afterwards the store is asked what it has. The size must be right. S3 and its kin make an object's
 //! entity tag of the MD5 of its bytes (of its parts' MD5s, where there were parts); where the tag is
 //! the one computed here, the store has hashed the same bytes. Where it is anything else (other
 //! stores, encryption with customers' keys), the object is read back and its SHA-256 compared.
 
+mod md5_lanes;
+mod reader;
+mod spare;
+
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use md5::{Digest as _, Md5};
 use object_store::{ObjectStoreExt, PutPayload};
+use parking_lot::Mutex;
 use ring::digest::{Context, SHA256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::bucket::{Bucket, Entry};
-use crate::error::BucketError;
+use crate::error::{BucketError, Kind};
 use crate::key::Key;
+use reader::{Reader, size_of};
+use spare::Spare;
 
 /// S3 takes no more.
 const PARTS_MAX: u64 = 10_000;
@@ -87,6 +90,7 @@ pub struct Sent {
 pub struct Uploader {
     options: UploadOptions,
     parts: Arc<Semaphore>,
+    spare: Mutex<Weak<Spare>>,
     pace: Pace,
 }
 
@@ -95,7 +99,21 @@ impl Uploader {
     #[must_use]
     pub fn new(options: UploadOptions) -> Self {
         let parts = Arc::new(Semaphore::new(options.parts_max.max(1)));
-        Self { options, parts, pace: Pace::new(options.bytes_per_second) }
+        let pace = Pace::new(options.bytes_per_second);
+        Self { options, parts, spare: Mutex::default(), pace }
+    }
+
+    /// Opens a file to be read in parts.
+    fn reader(&self, file: &Path, size: u64) -> Result<Reader, BucketError> {
+        let spare = {
+            let mut held = self.spare.lock();
+            held.upgrade().unwrap_or_else(|| {
+                let spare = Arc::new(Spare::default());
+                *held = Arc::downgrade(&spare);
+                spare
+            })
+        };
+        Reader::open(file, size, self.part_bytes(size), spare)
     }
 
     /// Bytes of a part of a file of this size.
@@ -139,8 +157,10 @@ impl Uploader {
                 Err(error) => error,
             };
             tries += 1;
-            let is_worth_it =
-                error.kind().is_passing() || matches!(error, BucketError::Differs { .. });
+            // An upload in parts that is not found was completed by a try whose answer was lost.
+            let is_worth_it = error.kind().is_passing()
+                || matches!(error, BucketError::Differs { .. })
+                || (error.kind() == Kind::NotFound && matches!(error, BucketError::Store { .. }));
             if tries >= TRIES_MAX || !is_worth_it {
                 return Err(error);
             }
@@ -155,9 +175,8 @@ impl Uploader {
         file: &Path,
         size: u64,
     ) -> Result<Digest, BucketError> {
-        let part_bytes = self.part_bytes(size);
-        let mut reader = Reader::open(file, size, part_bytes)?;
-        if size <= part_bytes as u64 {
+        let mut reader = self.reader(file, size)?;
+        if size <= self.part_bytes(size) as u64 {
             let _permit = self.permit().await;
             let (bytes, again) = reader.next().await?;
             reader = again;
@@ -218,7 +237,7 @@ impl Uploader {
     /// It can't be read, or changes meanwhile.
     pub async fn digest(&self, file: &Path) -> Result<Digest, BucketError> {
         let size = size_of(file)?;
-        let mut reader = Reader::open(file, size, self.part_bytes(size))?;
+        let mut reader = self.reader(file, size)?;
         let _permit = self.permit().await;
         loop {
             reader = reader.next().await?.1;
@@ -305,81 +324,6 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
     hex(ring::digest::digest(&SHA256, bytes).as_ref())
-}
-
-fn file_error(operation: &'static str, path: &Path, source: std::io::Error) -> BucketError {
-    BucketError::File { operation, path: path.display().to_string(), source }
-}
-
-fn size_of(path: &Path) -> Result<u64, BucketError> {
-    let meta = std::fs::metadata(path).map_err(|e| file_error("look at", path, e))?;
-    if !meta.is_file() {
-        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no plain file");
-        return Err(file_error("read", path, source));
-    }
-    Ok(meta.len())
-}
-
-/// Reads a file part by part and hashes what it reads.
-struct Reader {
-    file: File,
-    path: std::path::PathBuf,
-    size: u64,
-    at: u64,
-    part_bytes: usize,
-    sha256: Context,
-    part_tags: Vec<u8>,
-    parts: u64,
-}
-
-impl Reader {
-    fn open(path: &Path, size: u64, part_bytes: usize) -> Result<Self, BucketError> {
-        let file = File::open(path).map_err(|e| file_error("open", path, e))?;
-        let (path, sha256) = (path.to_owned(), Context::new(&SHA256));
-        Ok(Self { file, path, size, at: 0, part_bytes, sha256, part_tags: Vec::new(), parts: 0 })
-    }
-
-    const fn left(&self) -> u64 {
-        self.size - self.at
-    }
-
-    /// Reads and hashes on a thread for blocking work.
-    async fn next(mut self) -> Result<(Bytes, Self), BucketError> {
-        let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let wanted = self.left().min(self.part_bytes as u64);
-            let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or(0));
-            (&self.file).take(wanted).read_to_end(&mut bytes)?;
-            if bytes.len() as u64 != wanted {
-                return Err(std::io::Error::new(
-                    std::io::ErrorKind::UnexpectedEof,
-                    "it became shorter while it was read",
-                ));
-            }
-            self.at += wanted;
-            self.parts += 1;
-            self.sha256.update(&bytes);
-            self.part_tags.extend_from_slice(&Md5::digest(&bytes));
-            Ok((Bytes::from(bytes), self))
-        });
-        let read = read.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
-        read.map_err(|e| file_error("read", &path, e))
-    }
-
-    fn finish(mut self) -> Result<Digest, BucketError> {
-        let mut more = [0_u8; 1];
-        let is_longer = self.file.read(&mut more).map_err(|e| file_error("read", &self.path, e))?;
-        if is_longer > 0 {
-            let source = std::io::Error::other("it became longer while it was read");
-            return Err(file_error("read", &self.path, source));
-        }
-        let e_tag = if self.parts <= 1 {
-            hex(&self.part_tags)
-        } else {
-            format!("{}-{}", hex(&Md5::digest(&self.part_tags)), self.parts)
-        };
-        Ok(Digest { size: self.size, sha256: hex(self.sha256.finish().as_ref()), e_tag })
-    }
 }
 
 /// Keeps to a number of bytes a second.

@@ -82,8 +82,13 @@ pub(crate) fn bucket_over(store: Arc<dyn ObjectStore>) -> Bucket {
     Bucket::from_store(store, "test", &quick())
 }
 
+/// Parts so small that the larger one of a block's chunk files goes in four of them, the others whole.
+pub(crate) fn small_parts() -> UploadOptions {
+    UploadOptions { part_bytes: 900, ..UploadOptions::default() }
+}
+
 pub(crate) fn shipper(bucket: &Bucket, config: ShipConfig) -> Result<Shipper, ShipError> {
-    let to = Arc::new(BucketDestination::new(bucket.clone(), UploadOptions::default()));
+    let to = Arc::new(BucketDestination::new(bucket.clone(), small_parts()));
     Shipper::new(config, to, None, Box::new(|| Some(labels())), ShipMetrics::default())
 }
 
