@@ -2,6 +2,7 @@
 
 mod args;
 mod catalog;
+mod contents;
 mod delete_series;
 pub(crate) mod output;
 
@@ -16,6 +17,8 @@ use periplus_bucket::blocks::scan::{self, Found};
 use periplus_bucket::blocks::verify::Problem;
 use periplus_bucket::blocks::{cleanup, copy, verify};
 use periplus_bucket::{Bucket, Location, OpenOptions, objstore};
+use periplus_compactor::plan::Subject;
+use periplus_compactor::quarantine;
 use serde_json::json;
 use ulid::Ulid;
 
@@ -38,8 +41,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     match args.action {
         Action::Ls { source, filter, format } => ls(&source, &filter, format).await,
         Action::Inspect { source, filter, format } => inspect(&source, &filter, format).await,
-        Action::Verify { source, filter, hashes, format } => {
-            verify_blocks(&source, &filter, hashes, format).await
+        Action::Verify { source, filter, hashes, chunks, format } => {
+            verify_blocks(&source, &filter, (hashes, chunks), format).await
         }
         Action::Mark { source, kind, blocks, details, remove } => {
             mark(&source, kind, &blocks, &details, remove).await
@@ -227,7 +230,7 @@ async fn inspect(source: &Source, filter: &Filter, format: Format) -> anyhow::Re
 async fn verify_blocks(
     source: &Source,
     filter: &Filter,
-    hashes: bool,
+    (hashes, chunks): (bool, bool),
     format: Format,
 ) -> anyhow::Result<()> {
     let bucket = open(source)?;
@@ -235,15 +238,22 @@ async fn verify_blocks(
     let mut bar = Bar::new("verifying blocks");
     periplus_bucket::blocks::Progress::more(&mut bar, found.len() as u64);
     let mut problems: Vec<Problem> = Vec::new();
-    let checks =
-        found.iter().map(|block| async { (block.id, verify::block(&bucket, block, hashes).await) });
+    let checks = found.iter().map(|block| async {
+        let mut problems = verify::block(&bucket, block, hashes).await?;
+        if chunks {
+            problems.extend(contents::check(&bucket, block).await?);
+        }
+        anyhow::Ok((block.id, problems))
+    });
     let mut checks = stream::iter(checks).buffered(4);
-    while let Some((id, checked)) = checks.next().await {
-        problems.extend(checked?);
+    while let Some(checked) = checks.next().await {
+        let (id, of_block) = checked?;
+        problems.extend(of_block);
         periplus_bucket::blocks::Progress::step(&mut bar, &id.to_string());
     }
     drop(bar);
     problems.extend(verify::between(&found));
+    problems.extend(quarantined(&bucket, &found).await?);
     problems.sort_by_key(|p| (p.block, p.kind));
     let history = catalog::verify(&bucket, hashes).await?;
     if format == Format::Json {
@@ -268,6 +278,19 @@ async fn verify_blocks(
     }
     let of_history = history.map_or(0, |(_, problems)| problems.len());
     catalog::fail_on(problems.len() + of_history, &bucket)
+}
+
+/// What the compactor set aside of these blocks.
+async fn quarantined(bucket: &Bucket, found: &[Found]) -> anyhow::Result<Vec<Problem>> {
+    let mut problems = Vec::new();
+    for (subject, why) in quarantine::list(bucket).await? {
+        let (Subject::Block(block) | Subject::BlockDay(block, _)) = subject else { continue };
+        if found.iter().any(|f| f.id == block) {
+            let details = format!("no history of {subject} since {}: {}", why.since, why.reason);
+            problems.push(Problem { block, kind: "quarantined", details });
+        }
+    }
+    Ok(problems)
 }
 
 async fn mark(

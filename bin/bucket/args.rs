@@ -84,6 +84,9 @@ pub(super) enum Action {
         /// Read every file that has a hash in meta.json and compare; of the history every footer
         #[arg(long)]
         hashes: bool,
+        /// Read every block whole: all checksums of its index and chunks, every series and every sample
+        #[arg(long)]
+        chunks: bool,
         /// How it is printed
         #[arg(long, value_enum, default_value_t)]
         format: Format,

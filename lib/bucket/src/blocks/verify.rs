@@ -18,7 +18,7 @@ pub struct Problem {
     /// Which block.
     pub block: Ulid,
     /// A word for programs: `partial`, `malformed-meta`, `missing`, `size`, `hash`, `no-index`,
-    /// `no-chunks`, `unlisted`, `overlap`, `duplicate`.
+    /// `no-chunks`, `unlisted`, `overlap`, `duplicate`; of others `contents`, `quarantined`.
     pub kind: &'static str,
     /// A sentence for people.
     pub details: String,
