@@ -2,6 +2,8 @@
 
 mod events;
 
+use periplus_daemon::admin::Admin;
+use periplus_daemon::drain::Drain;
 use periplus_events::watch::service::WatchArgs;
 use periplus_sidecar::ship::{self, ShipArgs};
 
@@ -32,18 +34,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     process::run("sidecar", args.process, async move |admin, drain| {
         // Until its first look at Prometheus says otherwise.
         admin.set_unready("prometheus", Some("not reached yet".into()));
-        let (prometheus, access) = (args.sidecar.prometheus.clone(), args.sidecar.access.clone());
-        let tsdb = args.sidecar.tsdb.clone();
+        let given = args.sidecar.clone();
         let bound = periplus_sidecar::build(args.sidecar, admin, drain).await?;
-        let watched = bound.sidecar.clone();
-        let labels = Box::new(move || {
-            let now = watched.snapshot();
-            let pairs = now.external.iter().map(|(name, value)| (name.into(), value.into()));
-            now.known.then(|| pairs.collect())
-        });
-        if let Some(shipper) = ship::build(&args.ship, tsdb, prometheus, &access, labels, admin)? {
-            drain.spawn("shipping", shipper.run(drain.token()));
-        }
+        ship(&bound, &given, &args.ship, admin, drain)?;
         if !args.watch.events_hub.is_empty() {
             args.watch.check()?;
             let known = bound.sidecar.clone();
@@ -63,4 +56,25 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+/// Ships the blocks of a sidecar's Prometheus, where a bucket is given, until the process ends.
+pub(crate) fn ship(
+    bound: &periplus_sidecar::Bound,
+    given: &periplus_sidecar::Config,
+    args: &ShipArgs,
+    admin: &Admin,
+    drain: &Drain,
+) -> anyhow::Result<()> {
+    let watched = bound.sidecar.clone();
+    let labels = Box::new(move || {
+        let now = watched.snapshot();
+        let pairs = now.external.iter().map(|(name, value)| (name.into(), value.into()));
+        now.known.then(|| pairs.collect())
+    });
+    let (url, tsdb) = (given.prometheus.clone(), given.tsdb.clone());
+    if let Some(shipper) = ship::build(args, tsdb, url, &given.access, labels, admin)? {
+        drain.spawn("shipping", shipper.run(drain.token()));
+    }
+    Ok(())
 }

@@ -1,13 +1,17 @@
 //! `periplus standalone`: every role in one process, for one machine.
 //!
 //! A sidecar for each Prometheus, each on a loopback port of its own, and a query layer over them that
-//! reaches them as it would anywhere: what works here works when the roles move apart.
+//! reaches them as it would anywhere: what works here works when the roles move apart. With --ship the
+//! sidecars ship blocks to a bucket, a compactor makes history of them, and the query layer answers from it.
+
+mod ship;
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use periplus_daemon::admin::Admin;
 use periplus_daemon::drain::Drain;
+use periplus_sidecar::ship::ShipArgs;
 
 use crate::process::{self, ProcessArgs};
 
@@ -26,6 +30,10 @@ pub(crate) struct Args {
     /// questions are answered from the write-ahead logs, at no cost to Prometheus
     #[arg(long, value_name = "DIR")]
     tsdb: Vec<PathBuf>,
+    /// Ship each Prometheus's blocks to --bucket (the directory `bucket` in --data without one), make history
+    /// of them there and answer from it; needs --tsdb
+    #[arg(long, requires = "tsdb")]
+    ship: bool,
     /// Address of the events hub, where watchers send the clusters' events and questions about them are answered
     /// [default: 127.0.0.1:9095, or a free port where that is taken]
     #[arg(long, value_name = "ADDR")]
@@ -42,10 +50,10 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     process::run("standalone", args.process, async move |admin, drain| {
         let mut config = args.query;
-        let Some(data) = &config.data else {
+        let Some(data) = config.data.clone() else {
             bail!("--data: name a directory where this process may keep what it must not forget");
         };
-        std::fs::create_dir_all(data).with_context(|| format!("--data {}", data.display()))?;
+        std::fs::create_dir_all(&data).with_context(|| format!("--data {}", data.display()))?;
         let hub = periplus_events::hub::Config {
             listen: Some(args.events_listen.unwrap_or_else(free_events_address)),
             access: args.events_access,
@@ -67,12 +75,19 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
                 urls.len()
             );
         }
+        let ship = match args.ship {
+            true => Some(ship::destination(&data, &mut config.history)?),
+            false => None,
+        };
         for (n, url) in urls.into_iter().enumerate() {
             let shown = url.to_string();
-            let address = sidecar(url, dirs.get(n).cloned(), admin, drain)
+            let address = sidecar(url, dirs.get(n).cloned(), ship.as_ref(), admin, drain)
                 .await
                 .with_context(|| format!("--prometheus {shown}"))?;
             config.endpoint.push(address);
+        }
+        if let Some(to) = &ship {
+            ship::compact(to, &data, &config.replica_label, admin, drain)?;
         }
         let query = periplus_query::build(config, admin, drain).await?;
         tracing::info!(url = %format!("http://{}", query.http_address()), "ask here");
@@ -90,13 +105,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 async fn sidecar(
     url: url::Url,
     tsdb: Option<PathBuf>,
+    ship: Option<&ShipArgs>,
     admin: &Admin,
     drain: &Drain,
 ) -> anyhow::Result<String> {
     let mut config = periplus_sidecar::Config::new(url);
     config.tsdb = tsdb;
+    let given = config.clone();
     let bound = periplus_sidecar::build(config, admin, drain).await?;
     let address = bound.address().to_string();
+    if let Some(to) = ship {
+        crate::sidecar::ship(&bound, &given, to, admin, drain)?;
+    }
     // One Prometheus that is away does not make this process unready: the query layer names it.
     let unseen = Admin::new("sidecar", env!("CARGO_PKG_VERSION"), "");
     let own = drain.clone();

@@ -21,5 +21,6 @@ mod prometheus;
 mod promql;
 mod rules;
 mod secure;
+mod standalone;
 mod tiers;
 mod traces;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, FromArgMatches as _};
 use periplus_bucket::{Bucket, Location, OpenOptions, objstore};
 use periplus_daemon::admin::Admin;
 use url::Url;
@@ -17,7 +17,7 @@ use super::shipper::{LabelsFn, Shipper};
 use crate::config::Access;
 
 /// Settings of shipping. Without a bucket nothing is shipped.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug)]
 pub struct ShipArgs {
     /// Bucket to ship blocks to: <s3://BUCKET/PREFIX>, gs://, az://, file:///DIR
     #[arg(long, value_name = "URL", conflicts_with = "objstore_config_file")]
@@ -91,6 +91,18 @@ impl ShipConfig {
 }
 
 impl ShipArgs {
+    /// What holds when nothing is set, for a process that composes services.
+    ///
+    /// # Panics
+    /// Never: a test holds that the defaults parse.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "the defaults are constants, and tested")]
+    pub fn defaults() -> Self {
+        let command = Self::augment_args(clap::Command::new("ship"));
+        let matches = command.try_get_matches_from(["ship"]).expect("defaults are valid");
+        Self::from_arg_matches(&matches).expect("defaults are valid")
+    }
+
     /// The bucket to ship to; `None`: nothing is to be shipped.
     ///
     /// # Errors
@@ -174,13 +186,16 @@ pub fn build(
         return Err(ShipError::Config(text.to_owned()));
     };
     let config = args.config(tsdb)?;
+    let upstream = Arc::new(PrometheusApi::new(prometheus, access)?);
     let metrics = ShipMetrics::default();
     admin.register(|registry| {
+        // As the sidecar's own: one process may have several.
+        let source = ("prometheus".into(), upstream.address().into());
+        let registry = registry.sub_registry_with_label(source);
         bucket.register(registry);
         metrics.register(registry);
     });
     let to = Arc::new(BucketDestination::new(bucket, args.upload()));
-    let upstream = Arc::new(PrometheusApi::new(prometheus, access)?);
     Shipper::new(config, to, Some(upstream), labels, metrics).map(Some)
 }
 
@@ -200,6 +215,14 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        let args = ShipArgs::defaults();
+        assert_eq!(args.ship_interval, Duration::from_secs(30));
+        assert!(args.open().unwrap().is_none());
+        args.config(std::env::temp_dir()).unwrap();
+    }
 
     #[test]
     fn bytes() {

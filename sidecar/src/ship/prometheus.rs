@@ -41,6 +41,12 @@ impl PrometheusApi {
     pub fn new(url: Url, access: &Access) -> Result<Self, ShipError> {
         Client::new(url, access).map(Self).map_err(|e| ShipError::Prometheus(e.to_string()))
     }
+
+    /// Where it is, without credentials.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.0.address()
+    }
 }
 
 #[async_trait]
