@@ -108,6 +108,18 @@ impl<'a> BitReader<'a> {
 
     /// Go's unsigned varint: seven bits a byte, lowest first.
     pub(super) fn uvarint(&mut self) -> Result<u64, Bad> {
+        // Mostly it ends within the seven bytes at hand.
+        let w = self.peek();
+        let last = (!w & 0x8080_8080_8080_8000).leading_zeros() / 8;
+        if last > 6 {
+            return self.long_uvarint();
+        }
+        self.skip(8 * (last + 1));
+        Ok((0..=last).fold(0, |v, i| v | (w >> (56 - 8 * i) & 0x7f) << (7 * i)))
+    }
+
+    #[cold]
+    fn long_uvarint(&mut self) -> Result<u64, Bad> {
         let mut v = 0u64;
         for shift in (0..70).step_by(7) {
             let byte = self.read(8);

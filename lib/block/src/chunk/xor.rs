@@ -4,11 +4,9 @@
 //! second timestamp's delta as a uvarint and its value as a change; every further sample as a delta
 //! of the delta (`0`; `10` + 14 bits; `110` + 17; `1110` + 20; `1111` + 64) and a change.
 
-use std::hint::select_unpredictable;
-
 use super::bits::{Bad, BitReader};
 use super::samples::ChunkSamples;
-use super::varbit::{BAD_WINDOW, Window, read_xor, sign_extend_high};
+use super::varbit::{Window, read_xor, sign_extend_high};
 
 /// Appends the samples of a chunk's body (behind the count) up to the first one after `max_t`,
 /// which may be included, as may some that follow it.
@@ -57,21 +55,18 @@ fn fill(body: &[u8], max_t: i64, ts: &mut [i64], values: &mut [f64]) -> Result<u
     read_xor(&mut r, &mut bits, &mut window)?;
     put(1, t, bits);
     r.check()?;
-    let window = window.trailing << 8 | window.len;
-    let mut s = State { pos: r.pos(), i: 2, t, delta, bits, window, corrupt: 0 };
-    steps(&mut s, body, max_t, ts, values);
+    let mut s = State { pos: r.pos(), i: 2, t, delta, bits, window: Significant::of(window) };
+    steps(&mut s, body, max_t, ts, values)?;
     // What lies in the last bytes goes through the same loop once more, with zeros behind it.
     let mut tail = [0u8; 3 * WINDOW];
     let whole = s.pos / 8;
     let rest = body.get(whole..).unwrap_or_default();
-    for (to, from) in tail.iter_mut().zip(rest) {
-        *to = *from;
+    let kept = rest.len().min(tail.len());
+    if let (Some(to), Some(from)) = (tail.get_mut(..kept), rest.get(..kept)) {
+        to.copy_from_slice(from);
     }
     s.pos -= whole * 8;
-    steps(&mut s, &tail, max_t, ts, values);
-    if s.corrupt & BAD != 0 {
-        return Err(BAD_WINDOW);
-    }
+    steps(&mut s, &tail, max_t, ts, values)?;
     // Zeros read beyond the end look like samples.
     if s.pos > rest.len() * 8 || (s.i < ts.len() && s.t <= max_t) {
         return Err(Bad::Truncated);
@@ -92,27 +87,34 @@ struct State {
     t: i64,
     delta: i64,
     bits: u64,
-    /// As in [`WINDOWS`].
-    window: u32,
-    /// All windows so far, one upon the other: has [`BAD`] if any had.
-    corrupt: u32,
+    window: Significant,
 }
 
-/// Marks what no encoder announces: more leading and significant bits than a float has.
-const BAD: u32 = 1 << 16;
+/// Which bits of a float change, as the loop needs it.
+#[derive(Clone, Copy)]
+struct Significant {
+    len: u32,
+    leading: u32,
+    /// The bits above the trailing zeros.
+    mask: u64,
+}
 
-/// By the eleven bits that announce a window: its length in the lowest byte, its trailing zeros in the
-/// next, and above these [`BAD`].
-static WINDOWS: [u32; 2048] = {
-    let mut all = [0u32; 2048];
-    let mut i = 0;
-    while i < 2048 {
-        let (leading, len) = (i as u32 >> 6, (i as u32 + 63) % 64 + 1);
-        all[i] = if leading + len > 64 { BAD | len } else { (64 - leading - len) << 8 | len };
-        i += 1;
+impl Significant {
+    #[inline(always)]
+    fn of(window: Window) -> Self {
+        Self {
+            len: window.len,
+            leading: 64 - window.len - window.trailing,
+            mask: u64::MAX << window.trailing,
+        }
     }
-    all
-};
+
+    /// The change whose bits begin at the top of `w`, which has all of them.
+    #[inline(always)]
+    fn change(self, w: u64) -> u64 {
+        (w >> self.leading) & self.mask
+    }
+}
 
 /// Bits from `at` (at most 127) on, at least 57 of them valid.
 #[inline(always)]
@@ -123,72 +125,112 @@ fn load(from: &[u8; WINDOW], at: u32) -> u64 {
     u64::from_be_bytes(*word.unwrap_or(&[0; 8])) << (at & 7)
 }
 
-#[cold]
-#[inline(never)]
-fn load_wide(from: &[u8; WINDOW], at: u32, len: u32) -> u64 {
-    (load(from, at) >> 32 << 32 | load(from, at + 32) >> 32) >> (64 - len)
+/// All 64 bits from `at` (at most 95) on.
+#[inline(always)]
+fn load_whole(from: &[u8; WINDOW], at: u32) -> u64 {
+    load(from, at) >> 32 << 32 | load(from, at + 32) >> 32
 }
+
+/// So many significant bits, a step of zero and what announces them lie in one load.
+const NEAR: u32 = 54;
 
 /// Decodes samples from the third on until the columns are full, one lies after `max_t`, or fewer
 /// than [`WINDOW`] bytes are left.
 ///
-/// Scrapes come regularly, so what a step does is predicted well and branched on. What a value does
-/// is not, and a wrong guess costs as much as two samples: there everything is computed and the
-/// results are selected.
+/// Where the next sample begins is all that one sample has to wait for of the one before. Scrapes come
+/// regularly, and a series keeps its window (a narrower one is not announced), so with these taken
+/// for granted by branches the next position is an addition away, and the processor works at several
+/// samples at once. Selecting without branches would chain two loads to each sample, which costs more
+/// than the wrong guesses where values change now and then.
 #[inline(never)]
 #[expect(clippy::indexing_slicing, reason = "the hot loop: `i < n` and both slices have length n")]
-fn steps(s: &mut State, data: &[u8], max_t: i64, ts: &mut [i64], values: &mut [f64]) {
+fn steps(
+    s: &mut State,
+    data: &[u8],
+    max_t: i64,
+    ts: &mut [i64],
+    values: &mut [f64],
+) -> Result<(), Bad> {
     let n = ts.len().min(values.len());
     let (ts, values) = (&mut ts[..n], &mut values[..n]);
-    let State { mut pos, mut i, mut t, mut delta, mut bits, mut window, mut corrupt } = *s;
+    let State { mut pos, mut i, mut t, mut delta, mut bits, mut window } = *s;
     while i < n && t <= max_t {
         let Some(from) = data.get(pos >> 3..).and_then(|d| d.first_chunk::<WINDOW>()) else {
             break;
         };
-        let mut at = (pos & 7) as u32;
-        let mut w = load(from, at);
-        // Many samples in a row that repeat step and value, two zero bits each: the 57 bits at hand
-        // tell up to 28 of them at once.
-        if w >> 48 == 0 {
-            let run = (w.leading_zeros() as usize / 2).min(28).min(n - i);
-            let v = f64::from_bits(bits);
-            for (ts, value) in ts[i..i + run].iter_mut().zip(&mut values[i..i + run]) {
-                t = t.wrapping_add(delta);
-                (*ts, *value) = (t, v);
+        let at = (pos & 7) as u32;
+        let w = load(from, at);
+        // The step as before, the value changed within the window.
+        if w >> 61 == 0b010 && window.len <= NEAR {
+            bits ^= window.change(w << 3);
+            pos += 3 + window.len as usize;
+        } else if w >> 62 == 0 {
+            // Many samples in a row that repeat step and value, two zero bits each: the 57 bits at
+            // hand tell up to 28 of them at once.
+            if w >> 48 == 0 {
+                let run = (w.leading_zeros() as usize / 2).min(28).min(n - i);
+                t = repeat(&mut ts[i..i + run], &mut values[i..i + run], t, delta, bits);
+                pos += 2 * run;
+                i += run;
+                continue;
             }
-            pos += 2 * run;
-            i += run;
-            continue;
-        }
-        if w >> 63 == 0 {
-            at += 1;
-            w <<= 1;
+            pos += 2;
         } else {
-            let (dod, used) = step(from, at, w);
-            delta = delta.wrapping_add(dod);
-            at += used;
-            w = load(from, at);
+            let (mut used, mut next) = (1, w << 1);
+            if w >> 63 != 0 {
+                let dod;
+                (dod, used) = step(from, at, w);
+                delta = delta.wrapping_add(dod);
+                next = load(from, at + used);
+            }
+            pos += (used + value(from, at + used, next, &mut bits, &mut window)?) as usize;
         }
-        let changed = (w >> 63) as u32;
-        let anew = w >> 62 == 0b11;
-        let announced = WINDOWS[(w >> 51 & 0x7ff) as usize];
-        window = select_unpredictable(anew, announced, window);
-        corrupt |= window;
-        let len = window & 0xff;
-        at += select_unpredictable(anew, 13, 1 + changed);
-        let change = if len <= 57 {
-            load(from, at) >> (len.wrapping_neg() & 63)
-        } else {
-            load_wide(from, at, len)
-        };
-        bits ^= select_unpredictable(changed != 0, change << (window >> 8 & 63), 0);
-        at += select_unpredictable(changed != 0, len, 0);
-        pos = (pos & !7) + at as usize;
         t = t.wrapping_add(delta);
         (ts[i], values[i]) = (t, f64::from_bits(bits));
         i += 1;
     }
-    *s = State { pos, i, t, delta, bits, window, corrupt };
+    *s = State { pos, i, t, delta, bits, window };
+    Ok(())
+}
+
+/// Fills both columns (equally long) with a value that stays and times a step apart; gives the last.
+#[inline(never)]
+fn repeat(ts: &mut [i64], values: &mut [f64], mut t: i64, delta: i64, bits: u64) -> i64 {
+    values.fill(f64::from_bits(bits));
+    for to in ts {
+        t = t.wrapping_add(delta);
+        *to = t;
+    }
+    t
+}
+
+/// Applies how a value changed, which is told from `at` on (`w` has 56 bits of it at least), and says
+/// how many bits tell it.
+#[inline(always)]
+fn value(
+    from: &[u8; WINDOW],
+    at: u32,
+    w: u64,
+    bits: &mut u64,
+    window: &mut Significant,
+) -> Result<u32, Bad> {
+    if w >> 63 == 0 {
+        return Ok(1);
+    }
+    let used = if w >> 62 == 0b10 {
+        2
+    } else {
+        *window = Significant::of(Window::from_bits(w << 2 >> 53)?);
+        13
+    };
+    let end = used + window.len;
+    let w = match end {
+        0..=56 => w << used,
+        _ if window.len <= 57 => load(from, at + used),
+        _ => load_whole(from, at + used),
+    };
+    *bits ^= window.change(w);
+    Ok(end)
 }
 
 /// A delta of the delta that is not zero, and how many bits tell it; `w` is what lies at `at`.
@@ -198,6 +240,6 @@ fn step(from: &[u8; WINDOW], at: u32, w: u64) -> (i64, u32) {
         0b1000..=0b1011 => (sign_extend_high(w << 2 >> 50, 14), 16),
         0b1100 | 0b1101 => (sign_extend_high(w << 3 >> 47, 17), 20),
         0b1110 => (sign_extend_high(w << 4 >> 44, 20), 24),
-        _ => (load_wide(from, at + 4, 64).cast_signed(), 68),
+        _ => (load_whole(from, at + 4).cast_signed(), 68),
     }
 }
