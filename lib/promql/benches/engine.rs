@@ -1,5 +1,6 @@
 //! How many samples a second the engine takes in from compressed chunks in memory:
-//! `cargo bench -p periplus-promql --bench engine [-- SERIES HOURS]`.
+//! `cargo bench -p periplus-promql --bench engine [-- SERIES HOURS QUERY...]` (queries that contain one
+//! of the texts; there are a twentieth as many native histograms as other series).
 //!
 //! Every query runs with one worker and with two, over the same chunks; decoding alone is measured in
 //! the same run, so that figures can be compared on a machine that is busy with other things.
@@ -9,8 +10,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use periplus_block::chunk::{ChunkEncoding, XorEncoder, decode_samples};
-use periplus_model::{Labels, SampleBuffer, TimeRange};
+use periplus_block::chunk::{
+    ChunkEncoding, ChunkSamples, HistogramValue, XorEncoder, decode_samples, encode,
+};
+use periplus_model::{Histogram, Labels, SampleBuffer, Span, TimeRange};
 use periplus_promql::engine::{Engine, EngineConfig, Leaves, QuerySpec};
 use periplus_promql::limits::Cancel;
 use periplus_promql::parse::parse;
@@ -22,8 +25,9 @@ use periplus_promql::value::{StepGrid, Value};
 const SCRAPE_MS: i64 = 30_000;
 const PER_CHUNK: usize = 120;
 
-/// A series as the head of a Prometheus holds it: XOR chunks of 120 samples.
+/// A series as the head of a Prometheus holds it: chunks of 120 samples.
 struct Chunks {
+    encoding: ChunkEncoding,
     chunks: Vec<(TimeRange, Vec<u8>)>,
 }
 
@@ -31,7 +35,7 @@ impl EncodedSeries for Chunks {
     fn decode(&self, range: TimeRange, out: &mut SampleBuffer) -> Result<(), SourceError> {
         for (covers, payload) in self.chunks.iter().filter(|(r, _)| r.overlaps(&range)) {
             let within = covers.intersect(&range);
-            decode_samples(ChunkEncoding::Xor, payload, within, out)
+            decode_samples(self.encoding, payload, within, out)
                 .map_err(|e| SourceError::Corrupt(e.to_string()))?;
         }
         Ok(())
@@ -100,15 +104,60 @@ fn series(id: usize, samples: usize) -> SeriesEntry {
         ("job".to_owned(), "api".to_owned()),
         ("pod".to_owned(), format!("api-{id:05}")),
     ]);
-    SeriesEntry { labels, samples: Arc::new(Chunks { chunks }) }
+    SeriesEntry { labels, samples: Arc::new(Chunks { encoding: ChunkEncoding::Xor, chunks }) }
 }
 
-/// CPU time of this process: what a machine that is busy with other things does not distort.
+/// Latencies as native histograms: a few observations at each scrape, around a median that is the
+/// series' own, in buckets that once filled stay.
+fn histograms(id: usize, samples: usize) -> SeriesEntry {
+    let mut state = id as u64 * 0x9e37_79b9_7f4a_7c15 + 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let (first, mut counts, mut sum) = (-60 - (id % 7) as i32, [0i64; 48], 0.0);
+    let mut all = ChunkSamples::new();
+    for i in 0..samples {
+        for _ in 0..next() % 12 {
+            // The sum of several is about normal.
+            let bucket = (0..6).map(|_| next() % 9).sum::<u64>() as usize;
+            counts[bucket.min(47)] += 1;
+            sum += 2f64.powf(f64::from(first + bucket as i32) / 8.0);
+        }
+        let mut h = Histogram { schema: 3, zero_threshold: 1e-9, sum, ..Histogram::default() };
+        h.count = counts.iter().sum::<i64>().unsigned_abs();
+        let (mut end, mut before) = (0, 0);
+        for (at, n) in (first..).zip(counts).filter(|(_, n)| *n > 0) {
+            match h.positive_spans.last_mut() {
+                Some(span) if at == end => span.length += 1,
+                _ => h.positive_spans.push(Span { offset: at - end, length: 1 }),
+            }
+            h.positive_buckets.push(n - before);
+            (end, before) = (at + 1, n);
+        }
+        let t = i as i64 * SCRAPE_MS + (id as i64 * 7919) % SCRAPE_MS;
+        all.push_histogram(t, HistogramValue::Integer(h), 0);
+    }
+    let chunks = encode(&all).unwrap().into_iter().map(|c| (c.range, c.payload)).collect();
+    let labels = Labels::from_pairs([
+        ("__name__".to_owned(), "rpc_duration_seconds".to_owned()),
+        ("cluster".to_owned(), format!("c{}", id % 10)),
+        ("pod".to_owned(), format!("api-{id:05}")),
+    ]);
+    SeriesEntry { labels, samples: Arc::new(Chunks { encoding: ChunkEncoding::Histogram, chunks }) }
+}
+
+/// CPU time of all threads of this process: what a machine that is busy with other things does not
+/// distort.
 fn cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-    Duration::from_millis((ticks(11) + ticks(12)) * 10)
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let ns = tasks.filter_map(|task| {
+        let stat = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        stat.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(ns.sum())
 }
 
 /// The shortest of several runs in CPU time, with its time by the clock.
@@ -125,12 +174,46 @@ fn best_of<T>(times: usize, mut f: impl FnMut() -> T) -> (Duration, T, Duration)
     best.unwrap()
 }
 
+/// What is asked of the counters, and of the native histograms.
+const FLOATS: [&str; 10] = [
+    "sum by (cluster) (rate(http_requests_total[5m]))",
+    "topk(10, rate(http_requests_total[5m]))",
+    "topk by (cluster) (10, sum by (cluster, pod) (rate(http_requests_total[5m])))",
+    "avg by (cluster) (avg_over_time(http_requests_total[5m]))",
+    "max by (cluster) (max_over_time(http_requests_total[5m]))",
+    "sum by (cluster) (http_requests_total)",
+    "count(http_requests_total > 1000)",
+    "quantile by (cluster) (0.9, rate(http_requests_total[5m]))",
+    "sum(rate(http_requests_total[5m]) / rate(http_requests_total[10m]))",
+    "max_over_time(sum(rate(http_requests_total[5m]))[1h:5m])",
+];
+const HISTOGRAMS: [&str; 4] = [
+    "histogram_quantile(0.99, sum by (cluster) (rate(rpc_duration_seconds[5m])))",
+    "histogram_fraction(0, 0.1, sum by (cluster) (rate(rpc_duration_seconds[5m])))",
+    "sum by (cluster) (histogram_count(rate(rpc_duration_seconds[5m])))",
+    "histogram_quantile(0.99, rate(rpc_duration_seconds[5m]))",
+];
+
 fn main() {
     let args: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
     let count = args.first().copied().unwrap_or(10_000);
     let hours = args.get(1).copied().unwrap_or(24);
+    let only: Vec<String> = std::env::args().skip(1).filter(|a| a.contains('(')).collect();
+    let make: [fn(usize, usize) -> SeriesEntry; 2] = [series, histograms];
+    for (make, count, queries) in
+        [(make[0], count, &FLOATS[..]), (make[1], count.div_ceil(20), &HISTOGRAMS[..])]
+    {
+        let wanted = |q: &&&str| only.is_empty() || only.iter().any(|o| q.contains(o));
+        let queries: Vec<&str> = queries.iter().filter(wanted).copied().collect();
+        if !queries.is_empty() {
+            let source = Memory((0..count).map(|id| make(id, hours * 120)).collect());
+            measure(&source, count, hours, &queries);
+        }
+    }
+}
+
+fn measure(source: &Memory, count: usize, hours: usize, queries: &[&str]) {
     let per_series = hours * 120;
-    let source = Memory((0..count).map(|id| series(id, per_series)).collect());
     let total = (count * per_series) as f64;
     let bytes: usize = source.0.iter().map(|e| e.samples.encoded_bytes()).sum();
     println!("{count} series, {hours} h, {:.2} bytes a sample", bytes as f64 / total);
@@ -147,25 +230,14 @@ fn main() {
     let engines: Vec<Engine> = [1, 2]
         .map(|workers| Engine::new(&EngineConfig { workers, ..EngineConfig::default() }).unwrap())
         .into();
-    for query in [
-        "sum by (cluster) (rate(http_requests_total[5m]))",
-        "topk(10, rate(http_requests_total[5m]))",
-        "topk by (cluster) (10, sum by (cluster, pod) (rate(http_requests_total[5m])))",
-        "avg by (cluster) (avg_over_time(http_requests_total[5m]))",
-        "max by (cluster) (max_over_time(http_requests_total[5m]))",
-        "sum by (cluster) (http_requests_total)",
-        "count(http_requests_total > 1000)",
-        "quantile by (cluster) (0.9, rate(http_requests_total[5m]))",
-        "sum(rate(http_requests_total[5m]) / rate(http_requests_total[10m]))",
-        "max_over_time(sum(rate(http_requests_total[5m]))[1h:5m])",
-    ] {
+    for query in queries.iter().copied() {
         let expr = parse(query).unwrap();
         let mut line = String::new();
         let mut one = None;
         for engine in &engines {
             let spec = QuerySpec::range(expr.clone(), query, grid);
             let (took, result, wall) = best_of(3, || {
-                engine.execute(&spec, &source, &Leaves::new(), &Cancel::new()).unwrap()
+                engine.execute(&spec, source, &Leaves::new(), &Cancel::new()).unwrap()
             });
             let Value::Vector(m) = &result.value else { panic!("not a vector") };
             let per_core = total / took.as_secs_f64() / 1e6;

@@ -94,6 +94,17 @@ impl Bitmap {
         }
     }
 
+    /// Sets the bits from `from` up to before `to`; nothing happens beyond the end.
+    pub fn set_range(&mut self, from: usize, to: usize) {
+        let to = to.min(self.len);
+        let mut at = from;
+        while at < to {
+            let n = (64 - at % 64).min(to - at);
+            self.set_word(at / 64, u64::MAX >> (64 - n) << (at % 64));
+            at += n;
+        }
+    }
+
     /// Number of set bits.
     #[must_use]
     pub fn count(&self) -> usize {

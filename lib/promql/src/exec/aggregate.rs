@@ -62,6 +62,16 @@ pub(crate) struct AggregateJob {
     pub(crate) k_at: Option<Arc<Vec<u64>>>,
 }
 
+impl AggregateJob {
+    /// Whether series are kept rather than sums. Which ones does not depend on the order they come in.
+    pub(crate) fn keeps_best(&self) -> bool {
+        matches!(
+            self.kind,
+            PartialKind::Topk { .. } | PartialKind::Bottomk { .. } | PartialKind::Limitk { .. }
+        )
+    }
+}
+
 /// The kind of partial result of an aggregation, if it has one.
 pub(crate) fn partial_kind(op: AggregateOp, k: u64) -> Option<PartialKind> {
     Some(match op {
@@ -109,17 +119,20 @@ pub(crate) struct Groups<'a> {
     groups: Vec<Group>,
     /// For topk and its like: series instead of sums.
     best: Option<Best>,
+    /// Of all groups.
+    bytes: u64,
 }
 
 impl<'a> Groups<'a> {
     pub(crate) fn new(job: &'a AggregateJob) -> Self {
-        let best = match job.kind {
-            PartialKind::Topk { .. } | PartialKind::Bottomk { .. } | PartialKind::Limitk { .. } => {
-                Some(Best::new(job.kind, job.grid.steps(), job.k_at.clone()))
-            }
-            _ => None,
-        };
-        Self { job, ids: AHashMap::new(), groups: Vec::new(), best }
+        let best =
+            job.keeps_best().then(|| Best::new(job.kind, job.grid.steps(), job.k_at.clone()));
+        Self::onto(job, best)
+    }
+
+    /// Goes on from the best series of an earlier part.
+    pub(crate) fn onto(job: &'a AggregateJob, best: Option<Best>) -> Self {
+        Self { job, ids: AHashMap::new(), groups: Vec::new(), best, bytes: 0 }
     }
 
     /// Takes in a series.
@@ -137,6 +150,8 @@ impl<'a> Groups<'a> {
         let next = self.groups.len();
         let id = *self.ids.entry(key).or_insert_with_key(|key| {
             let with_flags = matches!(kind, PartialKind::Sum | PartialKind::Avg);
+            let a_step = kind.columns() * 8 + usize::from(with_flags);
+            self.bytes += (steps * a_step + steps / 8 + key.heap_bytes() + 200) as u64;
             self.groups.push(Group {
                 labels: key.clone(),
                 drop_name: false,
@@ -155,18 +170,7 @@ impl<'a> Groups<'a> {
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> u64 {
-        let own: usize = self
-            .groups
-            .iter()
-            .map(|g| {
-                g.columns.iter().map(|c| c.len() * 8).sum::<usize>()
-                    + g.flags.len()
-                    + g.present.len() / 8
-                    + g.labels.heap_bytes()
-                    + 200
-            })
-            .sum();
-        own as u64 + self.best.as_ref().map_or(0, Best::bytes)
+        self.bytes + self.best.as_ref().map_or(0, Best::bytes)
     }
 
     /// What the groups hold, ready to be merged with other parts of the same run.

@@ -14,7 +14,8 @@ use crate::parse::ast::Span;
 use crate::plan::{Read, Selection};
 use crate::value::StepGrid;
 
-/// Looks a series up at every step.
+/// Looks a series up at every step. Steps that see the same sample, or none, are done in one go: in
+/// subqueries and fine grids there are many of them.
 pub(crate) fn lookup(
     buf: &SampleBuffer,
     s: &Selection,
@@ -23,18 +24,38 @@ pub(crate) fn lookup(
     row: &mut Row,
     counts: &mut Counts,
 ) {
-    let mut next = 0usize;
-    let mut next_hist = 0usize;
-    for i in 0..grid.steps() {
-        let reference = s.at.unwrap_or_else(|| grid.time(i)).saturating_sub(s.offset_ms);
-        while buf.ts.get(next).is_some_and(|t| *t <= reference) {
+    let steps = grid.steps();
+    let reference = |i: usize| s.at.unwrap_or_else(|| grid.time(i)).saturating_sub(s.offset_ms);
+    // The first step behind `i` that looks at `bound` or later.
+    let until = |i: usize, bound: i64| {
+        let mut j = i + 1;
+        while j < steps && reference(j) < bound {
+            j += 1;
+            if j == i + 16 && s.at.is_none() && grid.step_ms > 0 {
+                let more = bound.saturating_sub(reference(j)).max(0) / grid.step_ms;
+                j = j.saturating_add(usize::try_from(more).unwrap_or(usize::MAX)).min(steps);
+            }
+        }
+        j
+    };
+    let (mut i, mut next, mut next_hist) = (0usize, 0usize, 0usize);
+    while i < steps {
+        let now = reference(i);
+        while buf.ts.get(next).is_some_and(|t| *t <= now) {
             next += 1;
         }
-        let Some(at) = next.checked_sub(1) else { continue };
+        let coming = buf.ts.get(next).copied().unwrap_or(i64::MAX);
+        let from = i;
+        let Some(at) = next.checked_sub(1) else {
+            i = until(from, coming);
+            continue;
+        };
         let t = buf.ts[at];
-        if t <= reference.saturating_sub(lookback_ms) {
+        if t <= now.saturating_sub(lookback_ms) {
+            i = until(from, coming);
             continue;
         }
+        i = until(from, coming.min(t.saturating_add(lookback_ms)));
         while buf.histograms.get(next_hist).is_some_and(|(h, _)| (*h as usize) < at) {
             next_hist += 1;
         }
@@ -45,19 +66,20 @@ pub(crate) fn lookup(
         }
         let mut weight = 1;
         match (s.read, hist) {
-            (Read::Timestamp, _) => row.set_float(i, t as f64 / 1000.0),
-            (Read::InfoTime, None) => row.set_float(i, t as f64 / 1000.0),
+            (Read::Timestamp, _) | (Read::InfoTime, None) => {
+                row.set_floats(from, i, t as f64 / 1000.0);
+            }
             (Read::StartTimestamp, _) => {
                 let start = buf.start_ts.get(at).copied().unwrap_or(0);
-                row.set_float(i, start as f64 / 1000.0);
+                row.set_floats(from, i, start as f64 / 1000.0);
             }
             (_, Some((_, h))) => {
                 weight = histogram_weight(h) as u64;
-                row.push_histogram(i, Arc::clone(h));
+                (from..i).for_each(|i| row.push_histogram(i, Arc::clone(h)));
             }
-            (_, None) => row.set_float(i, v),
+            (_, None) => row.set_floats(from, i, v),
         }
-        counts.at_step(i, weight, weight);
+        counts.at_steps(from..i, weight);
     }
 }
 

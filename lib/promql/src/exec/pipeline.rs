@@ -6,7 +6,7 @@
 //! workers there are or which is faster. At most twice as many chunks as workers are under way.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use periplus_model::{METRIC_NAME, SampleBuffer, TimeRange};
@@ -19,6 +19,7 @@ use crate::exec::map::{MapJob, drop_name};
 use crate::exec::row::Row;
 use crate::exec::samples::{Samples, drop_buckets};
 use crate::exec::stats::Counts;
+use crate::exec::topk::Best;
 use crate::exec::window::Job;
 use crate::functions::Cx;
 use crate::limits::{Account, Cancel, Charge};
@@ -103,6 +104,23 @@ struct Scratch {
     buf: SampleBuffer,
     samples: Samples,
     row: Row,
+    /// The best series so far of the chunks that were evaluated with this memory, and their bytes.
+    best: Option<(Best, Charge)>,
+}
+
+impl Output {
+    fn new(pipeline: &Pipeline<'_>, account: &Arc<Account>) -> Result<Self, QueryError> {
+        let stages = if pipeline.analyze { 1 + pipeline.maps.len() } else { 0 };
+        Ok(Self {
+            rows: Vec::new(),
+            part: None,
+            counts: Counts::like(pipeline.counts),
+            annotations: Annotations::new(),
+            points: 0,
+            stages: vec![Stage::default(); stages],
+            charge: Charge::new(account, 0)?,
+        })
+    }
 }
 
 impl Pipeline<'_> {
@@ -111,22 +129,24 @@ impl Pipeline<'_> {
         &self,
         entries: &[SeriesEntry],
         scratch: &mut Scratch,
-        account: &std::sync::Arc<Account>,
+        account: &Arc<Account>,
         cancel: &Cancel,
     ) -> Result<Output, QueryError> {
-        let mut out = Output {
-            rows: Vec::new(),
-            part: None,
-            counts: Counts::like(self.counts),
-            annotations: Annotations::new(),
-            points: 0,
-            stages: vec![Stage::default(); if self.analyze { 1 + self.maps.len() } else { 0 }],
-            charge: Charge::new(account, 0)?,
+        let mut out = Output::new(self, account)?;
+        // The best series are kept from chunk to chunk, as most series have no chance against those
+        // of many. Which they are does not depend on the order; sums do, and have a part a chunk.
+        let keeps_best = self.aggregate.is_some_and(AggregateJob::keeps_best);
+        let (best, mut kept) = match scratch.best.take() {
+            Some((best, charge)) => (Some(best), charge),
+            None => (None, Charge::new(account, 0)?),
         };
-        let mut groups = self.aggregate.map(Groups::new);
+        let mut counted = best.as_ref().map_or(0, Best::bytes);
+        let mut groups = self.aggregate.map(|job| match best {
+            Some(best) => Groups::onto(job, Some(best)),
+            None => Groups::new(job),
+        });
         let steps = self.grid.steps();
         let row_bytes = (steps * 8 + steps / 8 + 160) as u64;
-        let mut counted = 0;
         for e in entries {
             cancel.check()?;
             scratch.row.reset(steps);
@@ -152,7 +172,8 @@ impl Pipeline<'_> {
                 Some(g) => {
                     g.add(row, &mut out.annotations);
                     let now = g.bytes();
-                    out.charge.grow(now.saturating_sub(counted))?;
+                    let charge = if keeps_best { &mut kept } else { &mut out.charge };
+                    charge.grow(now.saturating_sub(counted))?;
                     counted = counted.max(now);
                 }
                 None => {
@@ -161,7 +182,10 @@ impl Pipeline<'_> {
                 }
             }
         }
-        out.part = groups.map(Groups::into_part);
+        match groups.map(Groups::into_part) {
+            Some(Part::Best(best)) => scratch.best = Some((best, kept)),
+            part => out.part = part,
+        }
         Ok(out)
     }
 
@@ -171,9 +195,9 @@ impl Pipeline<'_> {
         e: &SeriesEntry,
         scratch: &mut Scratch,
         out: &mut Output,
-        account: &std::sync::Arc<Account>,
+        account: &Arc<Account>,
     ) -> Result<(), QueryError> {
-        let Scratch { buf, samples, row } = scratch;
+        let Scratch { buf, samples, row, .. } = scratch;
         buf.clear();
         e.samples.decode(self.range, buf)?;
         let _decoded = Charge::new(account, buf.capacity_bytes() as u64)?;
@@ -304,7 +328,7 @@ impl Feed<'_> {
 /// What a run needs of the query.
 pub(crate) struct Run<'a> {
     pub(crate) pool: &'a rayon::ThreadPool,
-    pub(crate) account: &'a std::sync::Arc<Account>,
+    pub(crate) account: &'a Arc<Account>,
     pub(crate) cancel: &'a Cancel,
 }
 
@@ -342,7 +366,7 @@ impl Run<'_> {
                     state.sent += 1;
                     state.under_way += 1;
                     scope.spawn(move |_| {
-                        let mut scratch = pop(scratches);
+                        let mut scratch = pop_any(scratches).unwrap_or_default();
                         let out = self.one(pipeline, &chunk, &mut scratch);
                         push(scratches, scratch);
                         // Nobody listens any more when the query has failed.
@@ -350,7 +374,7 @@ impl Run<'_> {
                     });
                 }
                 if state.under_way == 0 {
-                    return Ok(());
+                    break;
                 }
                 let Ok((id, out)) = rx.recv() else {
                     return Err(QueryError::internal("a query worker is gone"));
@@ -362,6 +386,12 @@ impl Run<'_> {
                     take(out)?;
                 }
             }
+            while let Some(Scratch { best, .. }) = pop_any(scratches) {
+                let Some((best, charge)) = best else { continue };
+                let part = Some(Part::Best(best));
+                take(Output { part, charge, ..Output::new(pipeline, self.account)? })?;
+            }
+            Ok(())
         })
     }
 
@@ -406,8 +436,8 @@ fn cut(
     Ok(())
 }
 
-fn pop(scratches: &Mutex<Vec<Scratch>>) -> Scratch {
-    scratches.lock().ok().and_then(|mut s| s.pop()).unwrap_or_default()
+fn pop_any(scratches: &Mutex<Vec<Scratch>>) -> Option<Scratch> {
+    scratches.lock().ok().and_then(|mut s| s.pop())
 }
 
 fn push(scratches: &Mutex<Vec<Scratch>>, scratch: Scratch) {

@@ -64,6 +64,14 @@ impl Row {
         }
     }
 
+    /// Sets the steps from `from` up to before `to` to one value.
+    pub(crate) fn set_floats(&mut self, from: usize, to: usize, v: f64) {
+        if let Some(slots) = self.values.get_mut(from..to) {
+            slots.fill(v);
+            self.present.set_range(from, to);
+        }
+    }
+
     /// Sets a histogram; steps must come in ascending order.
     pub(crate) fn push_histogram(&mut self, step: usize, h: Arc<FloatHistogram>) {
         self.hist.push((step as u32, h));

@@ -32,6 +32,16 @@ impl Counts {
         }
     }
 
+    /// Counts a sample that several steps see and that each reads anew.
+    pub(crate) fn at_steps(&mut self, steps: std::ops::Range<usize>, weight: u64) {
+        let all = weight * steps.len() as u64;
+        self.total += all;
+        self.read += all;
+        if !self.total_at.is_empty() {
+            steps.for_each(|i| self.by_step(i, weight, weight));
+        }
+    }
+
     /// Counts for a step only; the caller counts the whole.
     pub(crate) fn by_step(&mut self, step: usize, total: u64, read: u64) {
         if let Some(n) = self.total_at.get_mut(step) {

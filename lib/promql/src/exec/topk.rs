@@ -126,9 +126,14 @@ impl Heaps {
     }
 }
 
-/// A bit for each of up to 64 pairs, lowest first.
+/// A bit for each of up to 64 pairs that pass, lowest first.
 #[inline(always)]
 fn mask(values: &[f64], bars: &[f64], test: impl Fn(f64, f64) -> bool) -> u64 {
+    // Mostly all of them do, and a count is made of several pairs at a time.
+    let passed: usize = values.iter().zip(bars).map(|(v, bar)| usize::from(test(*v, *bar))).sum();
+    if passed == values.len() {
+        return u64::MAX;
+    }
     let bits = values.iter().zip(bars).enumerate();
     bits.fold(0, |mask, (i, (v, bar))| mask | u64::from(test(*v, *bar)) << i)
 }
@@ -145,6 +150,8 @@ pub(crate) struct Best {
     groups: Vec<Heaps>,
     /// Histograms by (series, step), for `limitk`.
     hist: AHashMap<(u32, u32), Arc<FloatHistogram>>,
+    /// Bytes of all heaps and members.
+    bytes: usize,
 }
 
 /// The order of the result: best first. NaN is worst, whichever way.
@@ -219,12 +226,17 @@ impl Best {
             ids: AHashMap::new(),
             groups: Vec::new(),
             hist: AHashMap::new(),
+            bytes: 0,
         }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        let heaps: usize = self.groups.iter().map(Heaps::bytes).sum();
-        (heaps + self.members.len() * 64) as u64
+        self.bytes as u64
+    }
+
+    /// Whether nothing has been taken in.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
     }
 
     fn offer(&mut self, group: usize, step: usize, e: Entry) {
@@ -238,7 +250,9 @@ impl Best {
         let worse = |a: &Entry, b: &Entry| order(by, members, a, b) == Ordering::Greater;
         let heap = heaps.heap_mut(step);
         if heap.len() < k {
+            let before = heaps.bytes();
             heaps.push(step, e, self.k);
+            self.bytes += heaps.bytes() - before;
             let heap = heaps.heap_mut(step);
             sift_up(heap, &worse);
             if heap.len() == k {
@@ -264,12 +278,15 @@ impl Best {
         let next = self.groups.len();
         let id = *self.ids.entry(group).or_insert(next);
         if id == next {
-            self.groups.push(Heaps::new(self.steps, self.by));
+            let heaps = Heaps::new(self.steps, self.by);
+            self.bytes += heaps.bytes();
+            self.groups.push(heaps);
         }
         id
     }
 
     fn member(&mut self, group: Labels, labels: Labels, drop_name: bool) -> u32 {
+        self.bytes += 64;
         self.members.push(Member { group, labels, drop_name });
         (self.members.len() - 1) as u32
     }
@@ -292,8 +309,8 @@ impl Best {
             annotations.add(Annotation::histogram_ignored_in_aggregation(name, span));
         }
         let id = self.group_id(group.clone());
-        let series = self.member(group, row.labels.clone(), row.drop_name);
         if !row.hist.is_empty() {
+            let series = self.member(group, row.labels.clone(), row.drop_name);
             for i in row.present.ones() {
                 if let Some(h) = row.histogram(i) {
                     if !keeps_histograms {
@@ -305,12 +322,18 @@ impl Best {
             }
             return;
         }
+        // Most series have no chance at any step, and nothing is kept of them.
+        let (mut group, mut known) = (Some(group), None);
         for (word, present) in row.present.words().iter().enumerate() {
             let Some(heaps) = self.groups.get(id) else { return };
             let mut chances = heaps.chances(word, *present, &row.values, self.by);
             while chances != 0 {
                 let i = word * 64 + chances.trailing_zeros() as usize;
                 chances &= chances - 1;
+                let series = *known.get_or_insert_with(|| {
+                    let group = group.take().unwrap_or_default();
+                    self.member(group, row.labels.clone(), row.drop_name)
+                });
                 self.offer(id, i, Entry { value: row.values[i], series });
             }
         }

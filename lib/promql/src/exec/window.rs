@@ -1,5 +1,7 @@
 //! Slides a window over the samples of a series.
 
+mod plain;
+
 use std::cell::RefCell;
 
 use periplus_model::{CounterResetHint, FloatHistogram};
@@ -7,7 +9,7 @@ use periplus_model::{CounterResetHint, FloatHistogram};
 use crate::exec::row::{Row, histogram_weight};
 use crate::exec::samples::Samples;
 use crate::exec::stats::Counts;
-use crate::functions::rate::{Ends, FactorCache, Kind};
+use crate::functions::rate::Kind;
 use crate::functions::{Cx, Point, Win, changes, instant_delta, linear, over_time, rate};
 use crate::plan::Window;
 use crate::value::StepGrid;
@@ -181,60 +183,6 @@ impl Job<'_> {
     fn arg(&self, n: usize, step: usize) -> f64 {
         self.args.get(n).and_then(|a| a.get(step)).copied().unwrap_or(f64::NAN)
     }
-
-    /// `rate` and its like over plain floats. Where counters begin anew is found out once; samples
-    /// inside of a window are looked at only when such a place lies within.
-    fn plain_rate(&self, s: &Samples, kind: Kind, row: &mut Row, counts: &mut Counts) {
-        let n = s.ft.len().min(s.fv.len());
-        let (ft, fv) = (&s.ft[..n], &s.fv[..n]);
-        let resets = if kind.counter { places_of_resets(fv) } else { Vec::new() };
-        let (mut lo, mut hi, mut next_reset) = (0usize, 0usize, 0usize);
-        let mut cache = FactorCache::default();
-        let by_step = !counts.total_at.is_empty();
-        let (mut total, mut read, mut bits) = (0u64, 0u64, 0u64);
-        let range_ms = self.window.range_ms;
-        let steps = self.grid.steps().min(row.values.len());
-        let mut end = self.window.end(self.grid.time(0));
-        for (i, value) in row.values.iter_mut().take(steps).enumerate() {
-            let start = end.saturating_sub(range_ms);
-            let was = hi;
-            while hi < n && ft[hi] <= end {
-                hi += 1;
-            }
-            while lo < hi && ft[lo] <= start {
-                lo += 1;
-            }
-            let count = hi - lo;
-            let fresh = hi - was.max(lo);
-            total += count as u64;
-            read += fresh as u64;
-            if by_step && count > 0 {
-                counts.by_step(i, count as u64, fresh as u64);
-            }
-            if count >= 2 {
-                let (first, last) = (fv[lo], fv[hi - 1]);
-                let mut change = last - first;
-                if !resets.is_empty() {
-                    while resets.get(next_reset).is_some_and(|at| *at <= lo) {
-                        next_reset += 1;
-                    }
-                    if resets.get(next_reset).is_some_and(|at| *at < hi) {
-                        change = with_resets(change, &fv[lo..hi]);
-                    }
-                }
-                let (first_t, last_t) = (ft[lo], ft[hi - 1]);
-                let w = Ends { start, end, range_ms, count, first_t, last_t };
-                *value = cache.result(&w, kind, first, change);
-                bits |= 1 << (i % 64);
-            }
-            if i % 64 == 63 || i + 1 == steps {
-                row.present.set_word(i / 64, std::mem::take(&mut bits));
-            }
-            end = end.saturating_add(self.grid.step_ms);
-        }
-        counts.total += total;
-        counts.read += read;
-    }
 }
 
 /// For each histogram the last one up to it that does not plainly go on from the one before. Empty
@@ -252,24 +200,6 @@ fn last_breaks(s: &Samples) -> Vec<usize> {
         last
     };
     s.hv.iter().enumerate().map(step).collect()
-}
-
-/// Indexes of the samples that are smaller than the one before.
-fn places_of_resets(values: &[f64]) -> Vec<usize> {
-    let falls = |i: &usize| values[*i] < values[*i - 1];
-    // Mostly there are none, and a count without branches is the quickest way to know.
-    let falling: usize = values.windows(2).map(|p| usize::from(p[1] < p[0])).sum();
-    if falling == 0 { Vec::new() } else { (1..values.len()).filter(falls).collect() }
-}
-
-/// A change and what counter resets took away, added one by one as [`rate::extrapolated`] does.
-fn with_resets(mut change: f64, values: &[f64]) -> f64 {
-    for pair in values.windows(2) {
-        if pair[1] < pair[0] {
-            change += pair[0];
-        }
-    }
-    change
 }
 
 fn kind_of(func: &str) -> Kind {
@@ -291,7 +221,7 @@ mod tests {
 
     fn job(func: &'static str, range_ms: i64, step_ms: i64) -> Job<'static> {
         let window = Window { range_ms, at: None, offset_ms: 0, anchored: false, smoothed: false };
-        let grid = StepGrid { start_ms: 0, end_ms: 600_000, step_ms };
+        let grid = StepGrid { start_ms: 0, end_ms: 4_000_000, step_ms };
         Job { func, window, grid, lookback_ms: 300_000, args: Vec::new() }
     }
 
@@ -299,20 +229,22 @@ mod tests {
         /// The way without division gives the same bits as the plain one, and counts the same.
         #[test]
         fn short_cuts_change_nothing(
-            gaps in proptest::collection::vec((1i64..60_000, 0u8..10, 0.0f64..100.0), 0..60),
+            gaps in proptest::collection::vec((1i64..60_000, 0u16..400, 0.0f64..100.0), 0..300),
             regular: bool,
             which in 0usize..3,
-            range_ms in 1_000i64..200_000,
-            step_ms in 1_000i64..100_000,
+            begin in prop_oneof![Just(0), 0i64..3_600_000],
+            range_ms in prop_oneof![1_000i64..200_000, (1i64..20).prop_map(|k| k * 15_000)],
+            step_ms in prop_oneof![1_000i64..100_000, (1i64..7).prop_map(|k| k * 15_000)],
         ) {
             let mut s = Samples::default();
-            let (mut t, mut v) = (0, 0.0);
+            let (mut t, mut v) = (begin, 0.0);
             for (gap, kind, up) in gaps {
-                t += if regular { 15_000 } else { gap };
+                t += if regular && kind > 5 { 15_000 } else { gap };
                 v = match kind {
-                    0 => up,
-                    1 => f64::NAN,
-                    2 => v,
+                    6..12 => up,
+                    12 | 13 => f64::NAN,
+                    14 => f64::INFINITY,
+                    15..150 => v,
                     _ => v + up,
                 };
                 s.ft.push(t);

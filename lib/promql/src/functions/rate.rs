@@ -147,13 +147,73 @@ impl FactorCache {
             self.sampled_s = alike.2 as f64 / 1000.0;
             self.to_start_s = alike.1 as f64 / 1000.0;
         }
-        // The usual case: the counter's zero lies clearly before what is extrapolated to. The
-        // margin leaves out what rounding could decide.
-        let from_zero = kind.counter && change > 0.0 && first_value >= 0.0;
-        if !from_zero || first_value * self.sampled_s > self.to_start_s * change * (1.0 + 1e-9) {
+        if self.is_usual(kind, first_value, change) {
             return change * self.factor;
         }
         change * w.factor(kind, Some(first_value / change))
+    }
+
+    /// The usual case: the counter's zero lies clearly before what is extrapolated to. The margin
+    /// leaves out what rounding could decide.
+    #[inline(always)]
+    fn is_usual(&self, kind: Kind, first_value: f64, change: f64) -> bool {
+        let from_zero = kind.counter & (change > 0.0) & (first_value >= 0.0);
+        !from_zero | (first_value * self.sampled_s > self.to_start_s * change * (1.0 + 1e-9))
+    }
+
+    /// The results of windows that are all like the last one, whose first and last values lie
+    /// `stride` apart. False where one is not the usual case, and what was written is no result.
+    #[inline]
+    pub(crate) fn products(
+        &self,
+        values: &mut [f64],
+        (firsts, lasts): (&[f64], &[f64]),
+        stride: usize,
+        kind: Kind,
+    ) -> bool {
+        match stride {
+            1 => self.strided::<1>(values, firsts, lasts, kind),
+            2 => self.strided::<2>(values, firsts, lasts, kind),
+            4 => self.strided::<4>(values, firsts, lasts, kind),
+            _ => {
+                let each = firsts.iter().step_by(stride).zip(lasts.iter().step_by(stride));
+                self.each(values, each, kind)
+            }
+        }
+    }
+
+    /// [`Self::products`] with a stride that the compiler knows.
+    #[inline(always)]
+    fn strided<const N: usize>(
+        &self,
+        values: &mut [f64],
+        firsts: &[f64],
+        lasts: &[f64],
+        kind: Kind,
+    ) -> bool {
+        // The last of each stands alone, behind whole strides.
+        let Some((value, most)) = values.split_last_mut() else { return true };
+        let (Some(first), Some(last)) = (firsts.last(), lasts.last()) else { return true };
+        let (firsts, lasts) = (firsts.as_chunks::<N>().0, lasts.as_chunks::<N>().0);
+        let each = firsts.iter().zip(lasts).map(|(a, b)| (&a[0], &b[0]));
+        let most = self.each(most, each, kind);
+        most & self.each(std::slice::from_mut(value), std::iter::once((first, last)), kind)
+    }
+
+    #[inline(always)]
+    fn each<'v>(
+        &self,
+        values: &mut [f64],
+        ends: impl Iterator<Item = (&'v f64, &'v f64)>,
+        kind: Kind,
+    ) -> bool {
+        let mut usual = true;
+        for (value, (first, last)) in values.iter_mut().zip(ends) {
+            let change = *last - *first;
+            usual &= self.is_usual(kind, *first, change);
+            *value = change * self.factor;
+        }
+        usual
     }
 }
 

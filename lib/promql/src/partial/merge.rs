@@ -41,6 +41,7 @@ impl Merger {
             self.add(PartialMatrix { kind: job.kind, grid: job.grid, groups })?;
         }
         match &mut self.best {
+            Some(best) if best.is_empty() => *best = other,
             Some(best) => best.merge(other),
             None => return Err(QueryError::internal("best series of an aggregation of sums")),
         }
