@@ -5,6 +5,7 @@ mod catalog;
 mod contents;
 mod delete_series;
 pub(crate) mod output;
+mod set_aside;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -24,6 +25,7 @@ use ulid::Ulid;
 
 use args::{Action, Filter, MarkName, Source};
 use output::{Bar, Format, Table, bytes, time};
+use set_aside::SetAside;
 
 /// Look into a bucket of blocks, verify it, and take care of it.
 ///
@@ -213,13 +215,22 @@ async fn inspect(source: &Source, filter: &Filter, format: Format) -> anyhow::Re
         }));
     }
     let (history, parts) = catalog::inspect(&bucket, |labels| filter.takes_labels(labels)).await?;
+    let set_aside = SetAside::read(&bucket, filter.blocks()).await?;
     if format == Format::Json {
-        let document = json!({ "streams": documents, "notWhole": partial, "history": parts });
-        return output::json(&document);
+        let (quarantined, deletions) = set_aside.documents();
+        return output::json(&json!({
+            "streams": documents, "notWhole": partial, "history": parts,
+            "quarantined": quarantined, "deletions": deletions,
+        }));
     }
     table.print()?;
     if !parts.is_empty() {
         history.print()?;
+    }
+    set_aside.print()?;
+    if set_aside.quarantined() > 0 {
+        let text = "set aside; delete its object and the compactor tries again";
+        writeln!(std::io::stdout(), "{} {text}", set_aside.quarantined())?;
     }
     if partial > 0 {
         writeln!(std::io::stdout(), "{partial} blocks are not whole; see periplus bucket verify")?;

@@ -43,6 +43,11 @@ impl Filter {
         is_named && has_labels
     }
 
+    /// The blocks that are named.
+    pub(super) fn blocks(&self) -> &[Ulid] {
+        &self.blocks
+    }
+
     /// Whether a stream with these external labels is meant; none where blocks are named.
     pub(super) fn takes_labels(
         &self,
@@ -64,7 +69,7 @@ pub(super) enum Action {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Sum blocks and history up by stream: times, gaps, sizes, levels
+    /// Sum blocks and history up by stream: times, gaps, sizes, levels; and what was set aside and why
     Inspect {
         #[command(flatten)]
         source: Source,

@@ -92,8 +92,8 @@ pub(super) async fn run(bucket: &Bucket, args: DeleteSeries) -> anyhow::Result<(
     if blocks > 0 {
         writeln!(
             out,
-            "{blocks} TSDB blocks may still hold such series until their retention is over; \
-             mark them for deletion to be rid of them (periplus bucket mark deletion)"
+            "{blocks} TSDB blocks may still hold such series until their retention is over: nothing of ours \
+             shows them, Thanos does; periplus bucket mark deletion is rid of a block"
         )?;
     }
     Ok(())

@@ -12,6 +12,7 @@ mod endpoint;
 mod expressions;
 mod faults;
 mod fleet;
+mod history;
 mod limits;
 mod network;
 mod place;

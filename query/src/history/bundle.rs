@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use periplus_columnar::{ColumnarError, HistogramReader, SampleReader, Window};
-use periplus_model::{Labels, SampleBuffer, TimeRange, replicas};
+use periplus_model::{FloatHistogram, Labels, SampleBuffer, TimeRange, replicas};
 use periplus_promql::source::{EncodedSeries, SourceError};
 
 use super::coverage::Pick;
@@ -123,14 +123,42 @@ impl Bundle {
         }
         if let Some(stitch) = &mut stitch {
             match raw {
-                true => stitch.raw(out, begin),
-                false => stitch.counted(windows, out, begin),
+                true => {
+                    stitch.raw_histograms(out, begin);
+                    stitch.raw(out, begin);
+                }
+                false => {
+                    let ends = self.histogram_ends(pick, &wanted)?;
+                    stitch.counted_histograms(ends, out, begin);
+                    stitch.counted(windows, out, begin);
+                }
             }
         }
         if raw && self.column == Column::Count {
             ones(out, begin);
         }
         Ok(())
+    }
+}
+
+impl Bundle {
+    /// The first and the last histogram of a downsampled day as they were scraped, where the windows that
+    /// are read have them.
+    fn histogram_ends(
+        &self,
+        pick: u32,
+        windows: &[&Window],
+    ) -> Result<[Option<FloatHistogram>; 2], ColumnarError> {
+        let mut open = self.open.lock();
+        let reader = open.get_mut(&pick).and_then(|readers| readers.histograms.as_mut());
+        let Some(reader) = reader else { return Ok([None, None]) };
+        let [mut first, mut last] = [None, None];
+        for w in windows.iter().filter(|w| !w.histogram_rows.is_empty()) {
+            let [begins, ends] = reader.ends(w)?;
+            first = first.or(begins);
+            last = ends.or(last);
+        }
+        Ok([first, last])
     }
 }
 

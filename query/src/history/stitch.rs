@@ -4,14 +4,18 @@
 //! anew, with the first sample of the day; whether the counter was reset in between shows in what it truly
 //! stood at: the last sample of the one day, the first of the other.
 
-use periplus_columnar::Window;
-use periplus_model::{SampleBuffer, is_stale};
+use std::sync::Arc;
+
+use periplus_columnar::{HistogramTotal, Window};
+use periplus_model::{CounterResetHint, FloatHistogram, SampleBuffer, is_stale};
 
 /// How far a counter has come.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Stitch {
     /// What it stands at with all resets added up, and what it truly stood at there.
     so_far: Option<(f64, f64)>,
+    /// The same of histograms.
+    histograms: HistogramTotal,
 }
 
 impl Stitch {
@@ -33,6 +37,43 @@ impl Stitch {
             let total = self.begin(*v);
             self.so_far = Some((total, *v));
             *v = total;
+        }
+    }
+
+    /// The same of the histograms.
+    pub fn raw_histograms(&mut self, out: &mut SampleBuffer, begin: usize) {
+        for (_, h) in out.histograms.iter_mut().filter(|(i, _)| *i as usize >= begin) {
+            if h.counter_reset_hint == CounterResetHint::Gauge || h.sum.is_nan() {
+                continue;
+            }
+            let scraped = FloatHistogram::clone(h);
+            if let Some(offset) = self.histograms.offset(&scraped) {
+                HistogramTotal::shift(Arc::make_mut(h), &offset);
+            }
+            self.histograms.ended(scraped, FloatHistogram::clone(h));
+        }
+    }
+
+    /// Moves the day's counters of histograms, appended to `out` from `begin` on, to where the days before
+    /// have come; `ends` are the day's first and last histogram as they were scraped.
+    pub fn counted_histograms(
+        &mut self,
+        ends: [Option<FloatHistogram>; 2],
+        out: &mut SampleBuffer,
+        begin: usize,
+    ) {
+        let [first, last] = ends;
+        // A question that begins within the day does not see its first one: nothing came before.
+        let offset = first.and_then(|first| self.histograms.offset(&first));
+        let mut total = None;
+        for (_, h) in out.histograms.iter_mut().filter(|(i, _)| *i as usize >= begin) {
+            if let Some(offset) = &offset {
+                HistogramTotal::shift(Arc::make_mut(h), offset);
+            }
+            total = Some(FloatHistogram::clone(h));
+        }
+        if let (Some(last), Some(total)) = (last, total) {
+            self.histograms.ended(last, total);
         }
     }
 
