@@ -406,15 +406,6 @@ impl Bucket {
         }
     }
 
-    /// Copies an object within the bucket, on the store's side.
-    ///
-    /// # Errors
-    /// No such object; the store refuses, or does not answer.
-    pub async fn copy(&self, from: &Key, to: &Key) -> Result<(), BucketError> {
-        let copied = self.0.store.copy(&from.path(), &to.path()).await;
-        copied.map_err(|e| self.error("copy", from, e))
-    }
-
     /// All objects below a prefix, in no particular order. Names that are no keys are left out.
     pub fn list(&self, prefix: &Key) -> BoxStream<'static, Result<Entry, BucketError>> {
         let (bucket, below) = (self.clone(), prefix.clone());

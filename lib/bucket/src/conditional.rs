@@ -42,7 +42,9 @@ pub(crate) async fn detect(bucket: &Bucket) -> Result<Conditional, BucketError> 
         // Both: another version is refused, and the right one is taken.
         Ok(Some(entry)) if entry.version.e_tag.is_some() => {
             let other = Some("\"00000000000000000000000000000000\"".to_owned());
-            let wrong = UpdateVersion { e_tag: other, version: None };
+            // Google's goes by the number, the others by the tag.
+            let number = entry.version.number.as_ref().map(|_| "1".to_owned());
+            let wrong = UpdateVersion { e_tag: other, version: number };
             let right = UpdateVersion {
                 e_tag: entry.version.e_tag.clone(),
                 version: entry.version.number.clone(),

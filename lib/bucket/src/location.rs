@@ -11,6 +11,10 @@
 //! Options after the question mark: `endpoint`, `region` (S3), `account` (Azure), `path-style`,
 //! `ca-file` (PEM), `insecure-skip-verify`. Secrets are not among them: a URL ends up in logs and
 //! process lists. They come from the environment, files and instance metadata, or from Thanos's YAML.
+//!
+//! An `endpoint` may be an emulator's: `gs://b?endpoint=http://127.0.0.1:4443` (without TLS nobody's
+//! credentials are sent), `az://c?account=devstoreaccount1&endpoint=http://127.0.0.1:10000/devstoreaccount1`
+//! (with the account's name in the path, and its key in `AZURE_STORAGE_ACCOUNT_KEY`).
 
 use std::fmt;
 use std::path::PathBuf;
