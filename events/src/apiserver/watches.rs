@@ -15,6 +15,10 @@ use crate::watch::api::Resource;
 /// Changes put into one piece of the body.
 const CHANGES_MAX: usize = 64;
 
+/// How long after its last bytes a watch breaks. A server throws away what it has not sent yet when a body fails, and
+/// lines before a cut are to arrive.
+const BREAK_AFTER: Duration = Duration::from_millis(2);
+
 const TOO_OLD: &str = r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"The resourceVersion for the provided watch is too old.","reason":"Expired","code":410}}"#;
 
 struct Stream {
@@ -98,7 +102,7 @@ fn line(text: &mut String, kind: &str, json: &str) {
 impl Stream {
     async fn next(&mut self) -> Option<std::io::Result<Bytes>> {
         if self.broken {
-            return Some(Err(std::io::Error::other("the watch is cut")));
+            return Some(self.break_off().await);
         }
         if let Some(first) = self.first.take() {
             return Some(Ok(first.into()));
@@ -118,7 +122,7 @@ impl Stream {
                         return Some(Ok(piece));
                     }
                     if self.broken {
-                        return Some(Err(std::io::Error::other("the watch is cut")));
+                        return Some(self.break_off().await);
                     }
                     continue;
                 }
@@ -130,6 +134,11 @@ impl Stream {
                 () = tokio::time::sleep_until(look.min(self.ends_at)) => {}
             }
         }
+    }
+
+    async fn break_off(&self) -> std::io::Result<Bytes> {
+        tokio::time::sleep(BREAK_AFTER).await;
+        Err(std::io::Error::other("the watch is cut"))
     }
 
     /// The lines of some changes, up to where the stream is to break.

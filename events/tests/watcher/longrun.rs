@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use periplus_events::apiserver::{Kind, Server, ServerConfig, Store};
+use periplus_events::watch::WatchConfig;
 use periplus_events::watch::api::Resource;
 use periplus_events::watch::object::{self, Line};
 use periplus_events::{Event, event};
@@ -13,7 +15,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::recording;
-use crate::rows::{Expected, Running, assert_row, config, until, us};
+use crate::rows::{Expected, Rows, Running, assert_row, config, expected, until, us};
 
 /// A line of the recorded watch.
 pub(crate) struct Step {
@@ -30,8 +32,15 @@ pub(crate) struct Step {
 pub(crate) fn steps(api: Resource) -> Option<Vec<Step>> {
     let name = if api == Resource::Core { "watch-core" } else { "watch-events" };
     let path = recording::directory()?.join(format!("long-run/{name}.http.gz"));
+    let all = steps_of(&recording::exchanges(&path));
+    assert!(all.len() > 1000, "{}", all.len());
+    Some(all)
+}
+
+/// The lines of recorded watches.
+fn steps_of(watches: &[recording::Exchange]) -> Vec<Step> {
     let mut all = Vec::new();
-    for exchange in recording::exchanges(&path) {
+    for exchange in watches {
         for line in exchange.lines() {
             let value: Value = serde_json::from_slice(line).unwrap();
             let kind = match value["type"].as_str() {
@@ -54,8 +63,7 @@ pub(crate) fn steps(api: Resource) -> Option<Vec<Step>> {
             });
         }
     }
-    assert!(all.len() > 1000, "{}", all.len());
-    Some(all)
+    all
 }
 
 pub(crate) fn apply(store: &Store, step: &Step) {
@@ -179,6 +187,78 @@ async fn the_whole_run_gives_the_truth() {
         assert!(got.gaps.lock().is_empty());
         end.cancel();
     }
+}
+
+/// Plays steps to a watcher whose connection is cut after `every` lines, inside of the next one, for ever.
+async fn played_in_pieces(api: Resource, steps: &[Step], every: usize) -> Arc<Rows> {
+    let (server, end) = server(api, 30, steps).await;
+    // At times in the middle of a character.
+    server.faults.cut_watches(Some(every), Some(701));
+    let config = WatchConfig { cursor_every: Duration::from_millis(50), ..config() };
+    let running = Running::start(&server.url(), config).await;
+    until("the list is done", || running.shared.position().0 > 0).await;
+    for step in steps {
+        apply(&server.store, step);
+    }
+    // The last lines may be deletions at one resourceVersion, which are not asked for again.
+    let last = steps.iter().map(|s| s.version).max().unwrap_or_default();
+    until("all was seen", || running.shared.position().0 == last).await;
+    // Lines of one resourceVersion that are cut apart are deletions, and retract nothing.
+    let versions: std::collections::HashSet<u64> = steps.iter().map(|s| s.version).collect();
+    let watches = server.faults.watches();
+    assert!(watches as usize >= versions.len() / every / 2, "{watches}");
+    let rows = running.stop().await;
+    assert!(rows.gaps.lock().is_empty(), "what is resumed has no gap");
+    end.cancel();
+    rows
+}
+
+/// The long run, cut and resumed well over a thousand times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_at_many_lines_and_resumed() {
+    for (api, every) in [(Resource::Core, 4), (Resource::Events, 9)] {
+        let Some(steps) = steps(api) else { return };
+        let rows = played_in_pieces(api, &steps, every).await;
+        check(&rows.rows.lock(), &truth(), &[], "cut and resumed");
+    }
+}
+
+/// The other recordings, and the beginning of the long run, cut after every single line.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_at_every_line_and_resumed() {
+    let Some(directory) = recording::directory() else { return };
+    let mut cuts = 0;
+    for path in recording::files(&directory) {
+        for api in [Resource::Core, Resource::Events] {
+            let is_one = |e: &recording::Exchange| {
+                let of_api = e.is_events_api() == (api == Resource::Events);
+                e.is_watch() && of_api && e.status == 200 && !e.target.contains("fieldSelector")
+            };
+            // One watch of each file: others of it show the same changes once more.
+            let watches = recording::exchanges(&path).into_iter().filter(is_one);
+            let longest = watches.map(|w| steps_of(&[w])).max_by_key(Vec::len);
+            let mut steps = longest.unwrap_or_default();
+            steps.truncate(300);
+            let rises = steps.windows(2).all(|w| w[0].version <= w[1].version);
+            if steps.len() < 2 || !rises || steps[0].version < 2 {
+                continue;
+            }
+            cuts += steps.len();
+            let mut expect: BTreeMap<String, Expected> = BTreeMap::new();
+            for step in &steps {
+                let object: Value = serde_json::from_str(&step.json).unwrap();
+                let uid = object["metadata"]["uid"].as_str().unwrap().to_owned();
+                expect.insert(uid, expected(&object));
+            }
+            let rows = played_in_pieces(api, &steps, 1).await;
+            let rows = rows.rows.lock();
+            for (uid, state) in &expect {
+                assert_row(rows.get(uid), state, &format!("{} {uid}", path.display()));
+            }
+            assert_eq!(rows.len(), expect.len(), "{}", path.display());
+        }
+    }
+    assert!(cuts > 1000, "{cuts}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
