@@ -1,10 +1,11 @@
 //! The hub over HTTP: `/api/v1/events` and what lies below it.
 //!
-//! [`params`] reads questions, [`events`] answers them, [`tail`] streams what is new, [`write`] takes in batches;
+//! [`params`] reads questions, [`events`] answers them, [`tail`] streams what is new, [`export`] gives all as columns, [`write`] takes in batches;
 //! `openapi.json` beside this file is what `GET /api/v1/events/openapi.json` answers. GET never changes anything. Text
 //! is answered as JSON or plain text with `nosniff`, so hostile text in an event stays text in a browser.
 
 pub mod events;
+pub mod export;
 pub mod params;
 pub mod tail;
 pub mod write;
@@ -163,6 +164,7 @@ pub fn router(hub: Hub) -> Router {
         .route("/api/v1/events/count", get(events::count))
         .route("/api/v1/events/values", get(events::values))
         .route("/api/v1/events/tail", get(tail::tail))
+        .route("/api/v1/events/export", get(export::export))
         .route("/api/v1/events/gaps", get(events::gaps))
         .route("/api/v1/events/metrics", get(events::metrics))
         .route(

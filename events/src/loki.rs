@@ -8,6 +8,7 @@ pub mod labels;
 pub mod logql;
 pub mod metric;
 mod tail;
+pub mod time;
 
 use std::collections::BTreeMap;
 
@@ -27,15 +28,16 @@ use crate::store::{Filter, Regions, Row};
 
 use logql::{Metric, Query};
 use metric::Grid;
+use time::{SECOND_US, duration_us, time_us};
 
 /// Lines of an answer where it does not say.
 const LIMIT: usize = 100;
 /// Lines of an answer at most.
 const LIMIT_MAX: usize = 5_000;
+/// Bytes of a line, about.
+const LINE_BYTES: u64 = 128;
 /// How far back where it does not say.
 const SINCE_US: i64 = 3_600_000_000;
-/// Microseconds of a second.
-const SECOND_US: i64 = 1_000_000;
 
 /// A failure in plain text, as Loki writes it.
 struct Plain(StatusCode, String);
@@ -84,20 +86,10 @@ fn parameters(form: &[u8]) -> Params {
     url::form_urlencoded::parse(form).map(|(n, v)| (n.into_owned(), v.into_owned())).collect()
 }
 
-/// A time as Loki reads it: nanoseconds, seconds with fractions, or RFC 3339.
-fn time_us(text: &str) -> Result<i64, Plain> {
-    match text.parse::<i64>() {
-        // Ten digits are seconds until the year 2286.
-        Ok(n) if text.trim_start_matches('-').len() > 10 => Ok(n / 1000),
-        Ok(n) => Ok(n.saturating_mul(SECOND_US)),
-        Err(_) => Ok(params::time_us(text)?),
-    }
-}
-
 /// A time range out of `start`, `end` and `since`.
 fn range(p: &mut Params) -> Result<(i64, i64), Plain> {
     let end = params::take(p, "end").map(|t| time_us(&t)).transpose()?.unwrap_or_else(now_us);
-    let since = params::take(p, "since").map(|t| params::duration_us(&t)).transpose()?;
+    let since = params::take(p, "since").map(|t| duration_us(&t)).transpose().map_err(bad)?;
     let start = params::take(p, "start").map(|t| time_us(&t)).transpose()?;
     let start = start.unwrap_or_else(|| end.saturating_sub(since.unwrap_or(SINCE_US)));
     if start > end {
@@ -152,14 +144,16 @@ async fn query_range(
     let mut p = parameters(&form);
     let (start, end) = range(&mut p)?;
     let text = params::take(&mut p, "query").ok_or_else(|| bad("query is missing"))?;
-    let step = params::take(&mut p, "step").map(|t| params::duration_us(&t)).transpose()?;
+    let step = params::take(&mut p, "step").map(|t| duration_us(&t)).transpose().map_err(bad)?;
     let step = step.unwrap_or(((end - start) / 250).max(SECOND_US));
     let parsed = logql::parse(&text, &reader.filter(&hub)?).map_err(bad)?;
     let active = hub.active().map_err(|why| Plain::from(Failure::unavailable(why)))?;
     match parsed {
         Query::Logs(filter) => {
             let limit = params::take_number(&mut p, "limit", LIMIT_MAX)?.unwrap_or(LIMIT);
-            let newest_first = params::take(&mut p, "direction").as_deref() != Some("forward");
+            // Grafana writes it in small letters, logcli in capitals.
+            let newest_first = !params::take(&mut p, "direction")
+                .is_some_and(|direction| direction.eq_ignore_ascii_case("forward"));
             let filter = within(*filter, start, end);
             let query = PageQuery { filter, newest_first, limit, after: None };
             let page = active.searcher.page(query).await?;
@@ -331,7 +325,8 @@ async fn series(State(hub): State<Hub>, reader: Reader, RawForm(form): RawForm) 
     Ok(warned(json!(found), warnings))
 }
 
-/// What Grafana asks before it runs a query, to warn of expensive ones.
+/// What Grafana asks before it runs a query, to warn of expensive ones. There are no chunks; bytes are not known without
+/// reading, so they are estimated, for a warning's sake.
 async fn stats(State(hub): State<Hub>, reader: Reader, RawForm(form): RawForm) -> Answer {
     let mut p = parameters(&form);
     let (start, end) = range(&mut p)?;
@@ -339,13 +334,15 @@ async fn stats(State(hub): State<Hub>, reader: Reader, RawForm(form): RawForm) -
     let active = hub.active().map_err(|why| Plain::from(Failure::unavailable(why)))?;
     let query = CountQuery {
         filter: within(filter, start, end),
-        by: Vec::new(),
+        by: labels::STREAM.to_vec(),
         step_us: None,
         origin_us: 0,
     };
     let counted = active.searcher.count(query).await?;
     let entries: u64 = counted.groups.iter().flat_map(|g| g.points.values()).map(|p| p.0).sum();
-    let answer = json!({"streams": u64::from(entries > 0), "chunks": 0, "entries": entries, "bytes": entries * 128});
+    let answer = json!({
+        "streams": counted.groups.len(), "chunks": 0, "entries": entries, "bytes": entries * LINE_BYTES,
+    });
     Ok(Json(answer).into_response())
 }
 

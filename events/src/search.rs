@@ -2,25 +2,28 @@
 //!
 //! In the order a question takes: [`sources`] lists the runs of rows that may hold something, [`page`] looks through them
 //! newest (or oldest) first and stops as soon as nothing better can come, [`count`] counts all of them by fields
-//! and time. Both run on threads of their own, never on the runtime's, and give up at a deadline.
+//! and time, [`export`] gives all of them as they lie. They run on threads of their own, never on the runtime's, and give up at a deadline.
 //!
 //! The one decision worth knowing: a damaged or unreachable file does not fail a question and does not shrink
 //! its answer silently; it is named in the answer's warnings.
 
 pub mod count;
+pub mod export;
 pub mod page;
 pub mod sources;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
 use parking_lot::RwLock;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::store::files::Files;
 use crate::store::{Memory, Snapshot};
 
 pub use count::{CountQuery, Counted, Group};
+use export::{ExportError, ExportQuery};
 pub use page::{Page, PageQuery};
 
 /// Does the same work on several threads at once; a few jobs are done sooner than a thread is started.
@@ -36,6 +39,9 @@ fn on_threads(jobs: usize, threads: usize, work: impl Fn() + Copy + Send) {
         work();
     });
 }
+
+/// Batches of an export that are made before they are taken.
+const EXPORTED_AHEAD: usize = 2;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +76,7 @@ pub(crate) struct Context {
     pub(crate) files: Arc<Files>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) deadline: Instant,
+    pub(crate) timeout: Duration,
     pub(crate) threads: usize,
 }
 
@@ -115,10 +122,28 @@ impl Searcher {
         self.run(move |context| count::run(context, &query)).await
     }
 
-    async fn run<T: Send + 'static>(
+    /// Begins to give all selected rows in batches; an error is the last that comes.
+    ///
+    /// # Errors
+    /// Too many ask.
+    pub async fn export(
         &self,
-        work: impl FnOnce(&Context) -> Result<T, SearchError> + Send + 'static,
-    ) -> Result<T, SearchError> {
+        query: ExportQuery,
+    ) -> Result<mpsc::Receiver<Result<RecordBatch, ExportError>>, SearchError> {
+        let (place, context) = self.begin().await?;
+        let (give, take) = mpsc::channel(EXPORTED_AHEAD);
+        tokio::task::spawn_blocking(move || {
+            let _place = place;
+            let done = export::run(&context, &query, |batch| give.blocking_send(Ok(batch)).is_ok());
+            if let Err(error) = done {
+                let _nobody_waits = give.blocking_send(Err(error));
+            }
+        });
+        Ok(take)
+    }
+
+    /// Waits for a place and takes a look at what there is.
+    async fn begin(&self) -> Result<(OwnedSemaphorePermit, Context), SearchError> {
         let place = Arc::clone(&self.places).acquire_owned();
         let Ok(Ok(place)) = tokio::time::timeout(self.timeout / 4, place).await else {
             return Err(SearchError::Busy);
@@ -128,8 +153,17 @@ impl Searcher {
             files: Arc::clone(&self.files),
             runtime: tokio::runtime::Handle::current(),
             deadline: Instant::now() + self.timeout,
+            timeout: self.timeout,
             threads: self.threads,
         };
+        Ok((place, context))
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Context) -> Result<T, SearchError> + Send + 'static,
+    ) -> Result<T, SearchError> {
+        let (place, context) = self.begin().await?;
         let timeout = self.timeout;
         let task = tokio::task::spawn_blocking(move || {
             let _place = place;

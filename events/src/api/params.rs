@@ -14,7 +14,7 @@ pub type Params = Vec<(String, String)>;
 pub fn time_us(text: &str) -> Result<i64, Failure> {
     if let Ok(seconds) = text.parse::<f64>() {
         #[expect(clippy::cast_possible_truncation, reason = "saturates")]
-        return Ok((seconds * 1e6) as i64);
+        return Ok((seconds * 1e6).round() as i64);
     }
     let time: jiff::Timestamp = text.parse().map_err(|_| {
         Failure::bad(format!(

@@ -199,12 +199,10 @@ impl<'a> Parser<'a> {
                     self.rest.split_once(']').ok_or("a range does not end: write [5m]")?;
                 self.rest = rest;
                 self.want(")")?;
-                let ms = periplus_model::duration::parse_duration(range.trim())
-                    .map_err(|e| e.to_string())?;
-                if ms <= 0 {
+                let range_us = super::time::duration_us(range.trim())?;
+                if range_us <= 0 {
                     return Err("a range must be longer than nothing".to_owned());
                 }
-                let range_us = ms.saturating_mul(1000);
                 Ok(Metric { filter, range_us, rate: name == "rate", by: None, top: None })
             }
             "sum" => {
@@ -335,6 +333,10 @@ impl<'a> Parser<'a> {
                 while !self.word().is_empty() && self.eat(",") {}
                 Ok(())
             }
+            name @ ("line_format" | "label_format" | "regexp" | "pattern" | "unpack" | "unwrap"
+            | "decolorize" | "keep") => Err(format!(
+                "{name} is not supported: this is a subset of LogQL, in which lines have their labels already"
+            )),
             _ => {
                 self.rest = before;
                 self.matcher(filter)

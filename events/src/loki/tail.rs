@@ -7,7 +7,8 @@ use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 
-use super::{Plain, bad, categorized, logql, parameters, streams, time_us};
+use super::time::time_us;
+use super::{Plain, bad, categorized, logql, parameters, streams};
 use crate::api::Reader;
 use crate::api::params;
 use crate::api::tail::Follow;
@@ -70,7 +71,11 @@ async fn run(mut socket: WebSocket, mut follow: Follow, regions: Regions, catego
         } else {
             let streams = streams(&rows, &regions, categorized);
             rows.clear();
-            Message::Text(serde_json::json!({"streams": streams}).to_string().into())
+            let mut message = serde_json::json!({"streams": streams});
+            if categorized && let Some(message) = message.as_object_mut() {
+                message.insert("encodingFlags".into(), serde_json::json!(["categorize-labels"]));
+            }
+            Message::Text(message.to_string().into())
         };
         if socket.send(message).await.is_err() {
             return;

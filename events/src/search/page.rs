@@ -175,7 +175,11 @@ fn fetch(
     rows
 }
 
-fn rows_of(context: &Context, source: &Source, rows: &[u32]) -> Result<Vec<Row>, String> {
+pub(super) fn rows_of(
+    context: &Context,
+    source: &Source,
+    rows: &[u32],
+) -> Result<Vec<Row>, String> {
     let missing = |e: &dyn std::fmt::Display| format!("rows are missing: {e}");
     match source {
         Source::Open(all) => {

@@ -6,6 +6,7 @@ use periplus_bucket::{Bucket, Location, OpenOptions};
 use proptest::prelude::*;
 
 use super::*;
+
 use crate::event::Event;
 use crate::store::files::Files;
 use crate::store::filter::{Field, Filter, Text};
@@ -99,10 +100,39 @@ fn filters() -> impl Strategy<Value = Filter> {
         })
 }
 
+fn ids(rows: &[&Row]) -> Vec<i64> {
+    let mut ids: Vec<i64> = rows.iter().map(|r| r.id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// The numbers of all rows that an export gives, each with its own message.
+async fn exported(searcher: &Searcher, filter: &Filter) -> Vec<i64> {
+    use arrow::array::AsArray as _;
+    use arrow::datatypes::Int64Type;
+    let columns = vec!["message", "id"];
+    let query = ExportQuery { filter: filter.clone(), columns, limit: usize::MAX };
+    let mut batches = searcher.export(query).await.unwrap();
+    let mut out = Vec::new();
+    while let Some(batch) = batches.recv().await {
+        let batch = batch.unwrap();
+        let (messages, ids) = (batch.column(0), batch.column(1));
+        for (message, id) in
+            messages.as_string::<i32>().iter().zip(ids.as_primitive::<Int64Type>().values())
+        {
+            let i = usize::try_from(id - 1_000_000).unwrap();
+            assert_eq!(message, Some(row(i).event.message.as_str()));
+            out.push(*id);
+        }
+    }
+    out.sort_unstable();
+    out
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Pages and counts over memory and files are what looking at every row gives.
+    /// Pages, counts and exports over memory and files are what looking at every row gives.
     #[test]
     fn answers_are_those_of_looking_at_every_row(
         all in prop::collection::vec((filters(), any::<bool>(), 1..90_usize), 1..12)
@@ -131,6 +161,7 @@ proptest! {
                 let some = got.len();
                 let same = got.iter().zip(&want).all(|(g, w)| g == *w);
                 assert!(same && (some == want.len() || some > 400), "{filter:?}: {some} of {}", want.len());
+                assert_eq!(exported(&searcher, &filter).await, ids(&want), "{filter:?}");
                 for by in [vec![], vec![Field::Reason, Field::Name], vec![Field::Cluster]] {
                     let mut groups: std::collections::BTreeMap<Vec<String>, std::collections::BTreeMap<i64, (u64, u64)>> = Default::default();
                     for r in &want {

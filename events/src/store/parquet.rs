@@ -23,7 +23,7 @@ use super::columns::Row;
 use super::summary::{Bits, RowKey, Summary};
 
 pub use read::{GroupReader, Metadata};
-pub use schema::COLUMNS;
+pub use schema::{COLUMNS, batch, schema};
 
 /// Rows of a row group.
 pub const GROUP_ROWS: usize = 16_384;
@@ -98,7 +98,7 @@ pub fn write(seed: u64, mut rows: Vec<Row>) -> Result<Written, FileError> {
     let mut out = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut out, schema::schema(), Some(properties()?))?;
     for chunk in rows.chunks(GROUP_ROWS) {
-        let batch: RecordBatch = schema::batch(chunk)?;
+        let batch: RecordBatch = schema::batch(chunk, &COLUMNS)?;
         writer.write(&batch)?;
         writer.flush()?;
         let key = |r: &Row| RowKey::new(seed, &r.event.cluster, &r.event.uid);

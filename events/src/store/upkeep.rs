@@ -271,3 +271,6 @@ pub async fn open(files: &Files, warm_since: i64, warm_rows: u64) -> Result<Memo
     memory.load(from, packed.await.unwrap_or_default());
     Ok(memory)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+mod export;
+mod loki;
 mod process;
+mod secure;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

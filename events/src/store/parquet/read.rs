@@ -191,6 +191,14 @@ impl GroupReader {
         columns(&batch)
     }
 
+    /// Some columns of these rows, ascending, in the order of the file.
+    ///
+    /// # Errors
+    /// The group is damaged.
+    pub fn batch(&self, names: &[&str], rows: &[u32]) -> Result<RecordBatch, FileError> {
+        self.read(Some(names), Some(rows))
+    }
+
     /// The texts of one column, of these rows.
     ///
     /// # Errors

@@ -61,7 +61,8 @@ fn kind(name: &str) -> Kind {
 }
 
 /// The schema of a file.
-pub(super) fn schema() -> SchemaRef {
+#[must_use]
+pub fn schema() -> SchemaRef {
     let field = |name: &str| {
         let data = match kind(name) {
             Kind::Number => DataType::Int64,
@@ -109,9 +110,12 @@ fn text<'a>(name: &str, row: &'a Row) -> &'a str {
     }
 }
 
-/// Rows as columns.
-pub(super) fn batch(rows: &[Row]) -> Result<RecordBatch, ArrowError> {
-    let column = |name: &'static str| -> ArrayRef {
+/// Rows as columns: these of [`COLUMNS`], in the order given.
+///
+/// # Errors
+/// A name that is none of them.
+pub fn batch(rows: &[Row], names: &[&str]) -> Result<RecordBatch, ArrowError> {
+    let column = |name: &str| -> ArrayRef {
         match kind(name) {
             Kind::Number => Arc::new(rows.iter().map(|r| number(name, r)).collect::<Int64Array>()),
             Kind::Time => {
@@ -137,5 +141,8 @@ pub(super) fn batch(rows: &[Row]) -> Result<RecordBatch, ArrowError> {
             }
         }
     };
-    RecordBatch::try_new(schema(), COLUMNS.iter().map(|name| column(name)).collect())
+    let schema = schema();
+    let places = names.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+    let schema = Arc::new(schema.project(&places)?);
+    RecordBatch::try_new(schema, names.iter().map(|name| column(name)).collect())
 }
