@@ -70,7 +70,12 @@ fn write_block(to: &Path, pods: u32, hours: u32) {
     let mut writer = BlockWriter::create(to, Ulid::generate()).unwrap();
     for s in &scraped {
         let mut columns = ChunkSamples::new();
-        s.samples().for_each(|(t, v)| columns.push(t, v, 0));
+        // Of two samples of one time the first, as a Prometheus keeps them.
+        for (t, v) in s.samples() {
+            if columns.ts.last().is_none_or(|last| *last < t) {
+                columns.push(t, v, 0);
+            }
+        }
         if !columns.is_empty() {
             writer.add(&s.labels, &encode(&columns).unwrap()).unwrap();
         }

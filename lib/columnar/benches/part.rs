@@ -33,7 +33,12 @@ fn day(pods: u32) -> Vec<(Labels, ChunkSamples)> {
         .into_iter()
         .map(|series| {
             let mut samples = ChunkSamples::new();
-            series.samples().for_each(|(t, v)| samples.push(t, v, 0));
+            // Of two samples of one time the first, as a Prometheus keeps them.
+            for (t, v) in series.samples() {
+                if samples.ts.last().is_none_or(|last| *last < t) {
+                    samples.push(t, v, 0);
+                }
+            }
             (series.labels.clone(), samples)
         })
         .collect();
