@@ -40,6 +40,7 @@ pub(crate) async fn run<T>(
     build: impl AsyncFnOnce(&Admin, &Drain) -> anyhow::Result<T>,
 ) -> anyhow::Result<()> {
     let telemetry = telemetry::init(&args.telemetry, component)?;
+    raise_open_files();
     let (admin, drain) = (Admin::new(component, env!("CARGO_PKG_VERSION"), REVISION), Drain::new());
     let listener = Listener::bind(&args.admin, "--admin", ADMIN_CONNECTIONS_MAX).await?;
     tracing::info!(address = %listener.address(), "admin listener");
@@ -77,4 +78,18 @@ pub(crate) async fn run<T>(
     let _joined = serving.await;
     telemetry.shutdown();
     outcome
+}
+
+/// Takes as many open files as the system lets this process have. How many connections there are is bounded by
+/// settings; the soft limit, often 1024, is for programs that use `select`.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }

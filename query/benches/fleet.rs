@@ -12,13 +12,12 @@ use periplus_daemon::drain::Drain;
 use periplus_model::{Labels, TimeRange};
 use periplus_promql::parse;
 use periplus_promql::partial::{PartialGroup, PartialKind, PartialMatrix};
-use periplus_promql::value::{Bitmap, StepGrid, StepMatrix, StepSeries, Value};
+use periplus_promql::value::{Bitmap, StepGrid, Value};
 use periplus_proto::convert::label_set_to_fleet;
 use periplus_proto::fleet::execute_response::Frame;
 use periplus_proto::fleet::fleet_server::{Fleet, FleetServer};
 use periplus_proto::fleet::{self, ExecuteRequest, ExecuteResponse, Trailer};
 use periplus_query::answer::{Answerer, Options, When};
-use periplus_query::api::json::{self, Writer};
 use periplus_query::fanout::wire::encode_partial;
 use periplus_query::plan::{self, Held};
 use periplus_query::{Config, start};
@@ -50,8 +49,7 @@ fn main() -> Result<(), Failure> {
     say(&format!("  1000 behind 10 query layers {line}"))?;
     endpoints.kill()?;
     endpoints.wait()?;
-    planning()?;
-    writing()
+    planning()
 }
 
 fn say(line: &str) -> Result<(), Failure> {
@@ -272,33 +270,4 @@ fn planning() -> Result<(), Failure> {
     }
     let each = begun.elapsed().as_secs_f64() * 1e6 / 100.0;
     say(&format!("planning over 1000 streams: {each:.0} µs"))
-}
-
-fn writing() -> Result<(), Failure> {
-    let grid = StepGrid { start_ms: 1_700_000_000_000, end_ms: 1_700_000_990_000, step_ms: 10_000 };
-    let steps = grid.steps();
-    let series = |i: usize| StepSeries {
-        labels: Labels::from_pairs([("cluster", "paris"), ("pod", format!("pod-{i}").as_str())]),
-        values: (0..steps).map(|s| (i * steps + s) as f64 * 0.37).collect(),
-        present: Bitmap::new(steps, true),
-        histograms: Vec::new(),
-    };
-    let matrix = StepMatrix { grid, series: (0..1_000_000 / steps).map(series).collect() };
-    let value = Value::Vector(matrix);
-    let mut best = f64::MAX;
-    let mut bytes = 0;
-    for _ in 0..5 {
-        bytes = 0;
-        let begun = Instant::now();
-        let mut w = Writer::new();
-        json::result(&mut w, &value, None, |w| {
-            if w.len() > 256 << 10 {
-                bytes += std::hint::black_box(w.take()).len();
-            }
-        });
-        bytes += w.finish().len();
-        best = best.min(begun.elapsed().as_secs_f64());
-    }
-    let rate = bytes as f64 / 1e6 / best;
-    say(&format!("writing 1 M points as JSON: {:.0} ms, {rate:.0} MB/s", best * 1e3))
 }

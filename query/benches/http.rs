@@ -1,6 +1,7 @@
 //! What HTTP adds to an answer, and many dashboards at once: ten endpoints that answer a sum after two
 //! milliseconds, a query layer over them with its real listener, and clients over loopback. First the same
-//! question with and without HTTP, one at a time; then 500 clients that refresh the same dashboard.
+//! question with and without HTTP, one at a time; then 500 clients that refresh the same dashboard. Before it,
+//! writing a million points as JSON (`-- write`: that alone).
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -11,21 +12,17 @@ use periplus_daemon::admin::Admin;
 use periplus_daemon::drain::Drain;
 use periplus_model::Labels;
 use periplus_promql::parse;
-use periplus_promql::partial::{PartialGroup, PartialKind, PartialMatrix};
-use periplus_promql::value::{Bitmap, StepGrid};
-use periplus_proto::convert::label_set_to_fleet;
-use periplus_proto::fleet::execute_response::Frame;
-use periplus_proto::fleet::fleet_server::{Fleet, FleetServer};
-use periplus_proto::fleet::{self, ExecuteRequest, ExecuteResponse, Trailer};
+use periplus_promql::value::{Bitmap, StepGrid, StepMatrix, StepSeries, Value};
 use periplus_query::Config;
 use periplus_query::answer::{Answerer, When};
+use periplus_query::api::json::{Cursor, Writer};
 use periplus_query::api::params::Params;
-use periplus_query::fanout::wire::encode_partial;
-use tonic::{Request, Response, Status};
+
+#[path = "http/endpoints.rs"]
+mod endpoints;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-const ENDPOINTS: usize = 10;
 const CLIENTS: usize = 500;
 const REFRESHES: usize = 2;
 /// Between refreshes.
@@ -36,77 +33,45 @@ const PANELS: usize = 12;
 fn main() -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(run())
+    periplus_daemon::tls::install_provider();
+    writing()?;
+    match std::env::args().any(|a| a == "write") {
+        true => Ok(()),
+        false => runtime.block_on(run()),
+    }
+}
+
+/// Writes 1,000 series of 1,000 steps in pieces, as they are sent.
+fn writing() -> Result<(), Failure> {
+    const PIECE: usize = 256 << 10;
+    let grid = StepGrid { start_ms: 1_700_000_000_000, end_ms: 1_700_009_990_000, step_ms: 10_000 };
+    let steps = grid.steps();
+    let series = |i: usize| StepSeries {
+        labels: Labels::from_pairs([("cluster", "paris"), ("pod", format!("pod-{i}").as_str())]),
+        values: (0..steps).map(|s| (i * steps + s) as f64 * 0.37).collect(),
+        present: Bitmap::new(steps, true),
+        histograms: Vec::new(),
+    };
+    let value =
+        Value::Vector(StepMatrix { grid, series: (0..1_000_000 / steps).map(series).collect() });
+    let (mut best, mut bytes) = (f64::MAX, 0);
+    for _ in 0..20 {
+        let begun = Instant::now();
+        let (mut cursor, mut last) = (Cursor::default(), false);
+        bytes = 0;
+        while !last {
+            let mut w = Writer::with_room(PIECE);
+            last = cursor.write(&mut w, &value, None, PIECE);
+            bytes += std::hint::black_box(w.finish()).len();
+        }
+        best = best.min(begun.elapsed().as_secs_f64());
+    }
+    let rate = bytes as f64 / 1e6 / best;
+    say(&format!("writing 1 M points as JSON: {:.0} ms, {rate:.0} MB/s", best * 1e3))
 }
 
 fn say(line: &str) -> Result<(), Failure> {
     Ok(writeln!(std::io::stdout(), "{line}")?)
-}
-
-#[derive(Clone)]
-struct Sum {
-    external: Labels,
-}
-
-#[tonic::async_trait]
-impl Fleet for Sum {
-    type ExecuteStream = tokio_stream::Iter<std::vec::IntoIter<Result<ExecuteResponse, Status>>>;
-
-    async fn describe(
-        &self,
-        _: Request<fleet::DescribeRequest>,
-    ) -> Result<Response<fleet::DescribeResponse>, Status> {
-        let stream = fleet::Stream {
-            external_labels: Some(label_set_to_fleet(&self.external)),
-            time_range: Some(fleet::TimeRange { min_ms: 0, max_ms: i64::MAX }),
-            ..fleet::Stream::default()
-        };
-        let mut answer = fleet::DescribeResponse { streams: vec![stream], ..Default::default() };
-        answer.set_component(fleet::Component::Sidecar);
-        Ok(Response::new(answer))
-    }
-
-    async fn execute(
-        &self,
-        _: Request<ExecuteRequest>,
-    ) -> Result<Response<Self::ExecuteStream>, Status> {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        let partial = PartialMatrix {
-            kind: PartialKind::Sum,
-            grid: StepGrid::instant(0),
-            groups: vec![PartialGroup {
-                group: Labels::empty(),
-                labels: Labels::empty(),
-                drop_name: true,
-                columns: vec![vec![1.0], vec![0.0]],
-                present: Bitmap::new(1, true),
-                flags: Vec::new(),
-                histograms: Vec::new(),
-            }],
-        };
-        let batches = encode_partial(&partial).into_iter();
-        let mut frames: Vec<_> =
-            batches.map(|b| Ok(ExecuteResponse { frame: Some(Frame::Batch(b)) })).collect();
-        frames.push(Ok(ExecuteResponse { frame: Some(Frame::Trailer(Trailer::default())) }));
-        Ok(Response::new(tokio_stream::iter(frames)))
-    }
-}
-
-async fn endpoints() -> Result<Vec<SocketAddr>, Failure> {
-    let mut addresses = Vec::new();
-    for i in 0..ENDPOINTS {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        addresses.push(listener.local_addr()?);
-        let external = Labels::from_pairs([("cluster", format!("cluster-{i}"))]);
-        let service = FleetServer::new(Sum { external });
-        let incoming = futures::StreamExt::map(
-            tokio_stream::wrappers::TcpListenerStream::new(listener),
-            |stream| stream.inspect(|s| drop(s.set_nodelay(true))),
-        );
-        let server = tonic::transport::Server::builder().add_service(service);
-        tokio::spawn(server.serve_with_incoming(incoming));
-    }
-    Ok(addresses)
 }
 
 fn panel(i: usize) -> String {
@@ -114,7 +79,7 @@ fn panel(i: usize) -> String {
 }
 
 async fn run() -> Result<(), Failure> {
-    let addresses = endpoints().await?;
+    let addresses = endpoints::start().await?;
     let config = Config {
         endpoint: addresses.iter().map(SocketAddr::to_string).collect(),
         listen: "127.0.0.1:0".into(),

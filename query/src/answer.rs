@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::endpoints::{Missing, Registry};
 use crate::fanout::fragment::{self, Answer, strict_error};
 use crate::fanout::notes::{Collected, Notes};
+use crate::fanout::work::{self, FragmentWork, LocalWork, Work};
 use crate::fanout::{FanoutConfig, QueryTimes, Question};
 use crate::history::History;
 use crate::history::days::{Joined, Piece};
@@ -141,6 +142,16 @@ impl Answerer {
     /// as missing.
     #[must_use]
     pub fn ask(&self, text: Arc<str>, times: QueryTimes, options: &Options) -> Asked {
+        self.ask_noting(text, times, options, Notes::default())
+    }
+
+    fn ask_noting(
+        &self,
+        text: Arc<str>,
+        times: QueryTimes,
+        options: &Options,
+        notes: Notes,
+    ) -> Asked {
         let snapshot = self.registry.snapshot();
         let history = self.history.as_ref().map(|h| h.reading(options.resolution));
         let mut fleet = match &history {
@@ -152,7 +163,7 @@ impl Answerer {
             let address = |e: usize| snapshot.endpoints.get(e).map_or(bucket, |e| &e.address);
             fleet = Arc::new(fleet.only(&options.stores, address));
         }
-        let notes = Arc::new(Notes::default());
+        let notes = Arc::new(notes);
         notes.missing(snapshot.missing_unknown());
         notes.missing(self.history.as_ref().and_then(History::missing));
         let cancel = Cancel::with_deadline(options.deadline);
@@ -195,6 +206,33 @@ impl Answerer {
         options: &Options,
     ) -> Result<Answered<Value>, QueryError> {
         let asked = self.ask(text, when.times(), options);
+        self.run(&asked, expr, when, options).await
+    }
+
+    /// As [`Self::answer`], with what each step did. Days that are kept are not used: everything is
+    /// evaluated anew.
+    ///
+    /// # Errors
+    /// As [`Self::answer`].
+    pub async fn analyze(
+        &self,
+        expr: &Expr,
+        text: Arc<str>,
+        when: When,
+        options: &Options,
+    ) -> Result<(Answered<Value>, Work), QueryError> {
+        let asked = self.ask_noting(text, when.times(), options, Notes::watching());
+        let answered = self.run(&asked, expr, when, options).await?;
+        Ok((answered, asked.question.notes.work().unwrap_or_default()))
+    }
+
+    async fn run(
+        &self,
+        asked: &Asked,
+        expr: &Expr,
+        when: When,
+        options: &Options,
+    ) -> Result<Answered<Value>, QueryError> {
         let until = tokio::time::Instant::from_std(options.deadline);
         let work = async {
             let _place = self.running.acquire().await;
@@ -281,6 +319,7 @@ fn spec(q: &Question, expr: Expr, when: When, options: &Options) -> QuerySpec {
     spec.limits.wall_time = Some(q.deadline.saturating_duration_since(Instant::now()));
     spec.delayed_name_removal = q.delayed_name_removal;
     spec.per_step_stats = options.per_step_stats;
+    spec.analyze = q.notes.is_watching();
     spec
 }
 
@@ -298,7 +337,7 @@ async fn ask_all(
         let (q, f) = (Arc::clone(q), Arc::new(f));
         let grid = grids.get(&f.id).map_or(spec.grid, |g| g.grid);
         async move {
-            let span = f.expr.span();
+            let (span, begun) = (f.expr.span(), Instant::now());
             let value = match fragment::answer(&q, &f, grid).await? {
                 Answer::Series(matrix) => matrix,
                 Answer::Partial(partial) => {
@@ -307,6 +346,16 @@ async fn ask_all(
                     matrix
                 }
             };
+            if q.notes.is_watching() {
+                let points = value.series.iter().map(|s| s.present.ones().count() as u64).sum();
+                q.notes.merged(FragmentWork {
+                    leaf: f.id,
+                    query: f.text.to_string(),
+                    series: value.series.len() as u64,
+                    points,
+                    time: begun.elapsed(),
+                });
+            }
             Ok::<_, QueryError>((f.id, value))
         }
     });
@@ -341,7 +390,8 @@ async fn evaluate_days(
     options: &Options,
 ) -> Result<QueryResult, QueryError> {
     let days = q.history.as_ref().map(|h| h.history().days());
-    let days = days.filter(|_| !when.instant && when.of.is_none() && !options.per_step_stats);
+    let whole = when.of.is_none() && !options.per_step_stats && !q.notes.is_watching();
+    let days = days.filter(|_| !when.instant && whole);
     let divided = days.and_then(|d| Some((d, d.divide(q, expr, when.grid, options)?)));
     let Some((days, pieces)) = divided else { return evaluate(q, expr, when, options).await };
     let mut joined = Joined::new(when.grid);
@@ -406,6 +456,14 @@ async fn evaluate(
         question.engine.execute(&spec, &source, &leaves, &question.cancel)
     });
     let mut result = work.await.map_err(|e| joined(&e))??;
+    if let Some(analysis) = result.analysis.take() {
+        q.notes.evaluated(LocalWork {
+            query: q.text.to_string(),
+            from: work::From::Fleet,
+            operators: analysis.operators,
+            time: result.stats.prepare + result.stats.eval + result.stats.sort,
+        });
+    }
     result.stats.prepare = result.stats.prepare.saturating_add(prepare);
     Ok(result)
 }

@@ -1,10 +1,10 @@
 //! Prometheus's HTTP API over the fleet.
 //!
 //! A request's way: [`params`] reads address and form, [`time`] the forms of times; `query` and `labels`
-//! hold the endpoints that ask the fleet, [`coalesce`] asks once what many ask; `rules`, `targets`,
-//! `exemplars` and `heads` show what clusters tell of themselves; `read` and `federate` give samples to
+//! hold the endpoints that ask the fleet, [`coalesce`] asks once what many ask and [`kept`] what they ask soon after, `explain` tells how a question
+//! is or was answered; `rules`, `targets`, `exemplars` and `heads` show what clusters tell of themselves; `read` and `federate` give samples to
 //! other Prometheus servers; `status`, `features` and [`active`] tell of this process; [`json`] writes
-//! answers from columns, [`error`] what went wrong. Bodies, concurrency and waiting are bounded here.
+//! answers from columns, [`error`] what went wrong. Bodies, concurrency, waiting, and with `room` what waits to be read are bounded here.
 //!
 //! What differs from Prometheus's own API, and why, is in `api/differences.md`; the API is described by
 //! `api/openapi.json`. A `GET` never changes anything: the one thing that can be done, stopping a query, is
@@ -15,15 +15,18 @@ pub mod active;
 pub mod coalesce;
 pub mod error;
 mod exemplars;
+mod explain;
 mod features;
 mod federate;
 mod heads;
 pub mod json;
+pub mod kept;
 mod labels;
 pub mod params;
 mod query;
 mod read;
 mod respond;
+mod room;
 mod rules;
 mod samples;
 mod status;
@@ -53,6 +56,8 @@ use crate::metrics::Metrics;
 use crate::sql::http::sql;
 use active::Queries;
 use coalesce::Coalesce;
+use kept::Kept;
+pub use room::Room;
 
 /// What holds when a request does not say.
 #[derive(Clone, Debug)]
@@ -84,6 +89,10 @@ pub struct Api {
     pub started_ms: i64,
     /// Requests that are worked on at once; more wait, and then are refused.
     pub places: Arc<Semaphore>,
+    /// Remote reads that are answered in chunks at once: each keeps a thread busy.
+    pub readers: Arc<Semaphore>,
+    /// Room for answers until they are read.
+    pub room: Room,
     /// What is counted.
     pub metrics: Metrics,
     /// The rules of this process.
@@ -92,6 +101,8 @@ pub struct Api {
     pub queries: Queries,
     /// Queries that several clients wait for.
     pub(crate) together: Coalesce<query::Same, query::Outcome>,
+    /// Answers to questions of a moment ago.
+    pub(crate) kept: Kept<query::Same>,
 }
 
 /// The largest body accepted, in bytes: a form with the longest query, every byte escaped.
@@ -100,6 +111,8 @@ const BODY_BYTES_MAX: usize = 4 << 20;
 const BODY_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a request waits for a place.
 const PLACE_PATIENCE: Duration = Duration::from_secs(10);
+/// Remote reads that are answered in chunks at once.
+pub const READERS: usize = 64;
 
 /// Says that this build can't.
 #[cfg(not(feature = "sql"))]
@@ -121,7 +134,8 @@ impl Api {
             )
             .route("/format_query", get(query::format).post(query::format))
             .route("/parse_query", get(tree::parse_query).post(tree::parse_query))
-            .route("/query_explain", get(query::explain).post(query::explain))
+            .route("/query_explain", get(explain::explain).post(explain::explain))
+            .route("/query_analyze", get(explain::analyze).post(explain::analyze))
             .route("/series", get(labels::series).post(labels::series))
             .route("/labels", get(labels::names).post(labels::names))
             .route("/label/{name}/values", get(labels::values))
@@ -201,7 +215,7 @@ async fn bounded(State(api): State<Api>, request: Request, next: Next) -> Respon
     let response = next.run(request).await;
     api.metrics.request(route, response.status().as_u16(), begun.elapsed());
     drop(place);
-    response
+    api.room.hold(response).await
 }
 
 /// The request with all of its body, so that none that comes slowly holds a place.
@@ -243,6 +257,7 @@ const ROUTES: &[&str] = &[
     "/api/v1/format_query",
     "/api/v1/parse_query",
     "/api/v1/query_explain",
+    "/api/v1/query_analyze",
     "/api/v1/series",
     "/api/v1/labels",
     "/api/v1/label/{name}/values",

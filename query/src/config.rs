@@ -57,6 +57,9 @@ pub struct Config {
     /// Fail rather than answer without a cluster, unless a request says partial_response=true
     #[arg(long)]
     pub strict: bool,
+    /// How long an answer is given again to who asks the same for the same times; 0s: each is asked anew
+    #[arg(long, default_value = "5s", value_parser = duration, value_name = "DURATION")]
+    pub answer_ttl: Duration,
     /// Queries that run at once; more wait
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub max_concurrent_queries: usize,

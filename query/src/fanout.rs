@@ -3,7 +3,7 @@
 //! In order: a [`Question`] is what all requests for one query share; [`fragment`] asks every part for
 //! a fragment, slice by slice, and puts the answers together; [`call`] is one request to one endpoint with
 //! its deadline and its retries; [`wire`] turns rows into columns and back; [`notes`] collects what the
-//! query must say besides its answer.
+//! query must say besides its answer, and [`work`] what each step did where that is asked for.
 //!
 //! The one decision worth knowing: an endpoint that fails is never the query's failure. Its deadline is
 //! its own, shorter than the query's; another replica is asked in its place; and if nobody can answer for
@@ -14,6 +14,7 @@ pub mod call;
 pub mod fragment;
 pub mod notes;
 pub mod wire;
+pub mod work;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

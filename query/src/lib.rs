@@ -247,10 +247,13 @@ pub async fn run(query: Query, drain: &Drain) -> Result<(), tonic::transport::Er
         flags: Arc::new(config.shown()),
         started_ms: now_ms(),
         places: Arc::new(Semaphore::new(config.max_http_requests)),
+        readers: Arc::new(Semaphore::new(api::READERS)),
+        room: api::Room::new(config.max_total_bytes),
         metrics,
         own,
         queries: api::active::Queries::default(),
         together: api::coalesce::Coalesce::default(),
+        kept: api::kept::Kept::new(config.answer_ttl),
     };
     tracing::info!(http = %http.address(), grpc = %grpc.address(), "query layer is up");
     let end = drain.token();

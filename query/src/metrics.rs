@@ -37,6 +37,7 @@ pub struct Metrics {
     missing: Counter<u64, AtomicU64>,
     endpoint_requests: Counter,
     coalesced: Counter,
+    kept: Counter,
     running: Gauge<i64, AtomicI64>,
     endpoints: Family<HealthLabels, Gauge>,
     streams_missing: Gauge,
@@ -58,6 +59,7 @@ impl Metrics {
             missing: Counter::default(),
             endpoint_requests: Counter::default(),
             coalesced: Counter::default(),
+            kept: Counter::default(),
             running: Gauge::default(),
             endpoints: Family::default(),
             streams_missing: Gauge::default(),
@@ -77,6 +79,8 @@ impl Metrics {
         r.register(name("endpoint_requests"), text, self.endpoint_requests.clone());
         let text = "Queries answered with what another client was asking at the same time";
         r.register(name("coalesced"), text, self.coalesced.clone());
+        let text = "Queries that got the answer of a moment ago";
+        r.register(name("kept"), text, self.kept.clone());
         r.register(name("running"), "Queries running now", self.running.clone());
         r.register(name("endpoints"), "Endpoints known, by health", self.endpoints.clone());
         let text = "Streams of the fleet that nobody can answer for now";
@@ -101,6 +105,11 @@ impl Metrics {
             self.partial.inc();
             self.missing.inc_by(missing as u64);
         }
+    }
+
+    /// A query got the answer to one of a moment ago.
+    pub fn kept(&self) {
+        self.kept.inc();
     }
 
     /// A query was not asked, as somebody else was asking it.

@@ -5,8 +5,8 @@
 //! a time, by an [`Evaluator`] ([`local`]: in this process; [`mod@http`]: a query process elsewhere), turning
 //! samples into alerts with [`template`] and `expand`; [`alert`] is what becomes of alerts. [`schedule`] says
 //! when, [`manager`] runs all groups and loads files anew, [`state`] keeps alerts over restarts, [`notify`]
-//! tells Alertmanagers, [`head`] holds the series that rules gave and [`blocks`] puts them on disk and into the bucket, [`serve`], [`wire`] and [`page`] show all of
-//! it, and [`service`] puts the parts together. [`unit`] runs promtool's unit tests of rules over the same
+//! tells Alertmanagers, [`head`] holds the series that rules gave, [`blocks`] puts them on disk and into the bucket and
+//! [`remote`] sends them on, [`serve`], [`wire`] and [`page`] show all of it, and [`service`] puts the parts together. [`unit`] runs promtool's unit tests of rules over the same
 //! parts with simulated time.
 //!
 //! It does not know where the fleet is and holds no samples but those that rules gave.
@@ -31,6 +31,7 @@ pub mod manager;
 pub mod metrics;
 pub mod notify;
 pub mod page;
+pub mod remote;
 pub mod rule;
 pub mod schedule;
 pub mod serve;

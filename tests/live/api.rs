@@ -6,5 +6,6 @@ mod compare;
 mod fleet;
 mod grafana;
 mod hostile;
+mod own;
 mod setup;
 mod table;

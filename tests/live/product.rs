@@ -111,7 +111,9 @@ impl Query {
             .args(["--listen", &format!("127.0.0.1:{http}")])
             .args(["--grpc", &format!("127.0.0.1:{grpc}")])
             .args(["--admin", &admin])
-            .args(["--replica-label", "replica"]);
+            .args(["--replica-label", "replica"])
+            // Tests ask the same again to see what has changed.
+            .args(["--answer-ttl", "0s"]);
         for endpoint in endpoints {
             command.args(["--endpoint", endpoint]);
         }

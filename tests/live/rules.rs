@@ -1,6 +1,8 @@
 //! Rules over a real fleet, through a real Alertmanager to its webhook.
 
 mod alertmanager;
+mod compare;
+mod goes_on;
 
 use std::path::Path;
 use std::process::Command;
@@ -82,6 +84,12 @@ impl Ruler {
         let body: Value = answer.json().await.unwrap_or_default();
         body["data"]["alerts"].as_array().cloned().unwrap_or_default()
     }
+}
+
+/// How long Alertmanager is away: a moment, or as many seconds as ALERTMANAGER_AWAY says.
+fn away() -> Duration {
+    let seconds = std::env::var("ALERTMANAGER_AWAY").ok().and_then(|s| s.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(1))
 }
 
 /// Looks until something is so.
@@ -210,6 +218,7 @@ async fn from_rules_to_the_webhook_and_back() {
 
     // Alertmanager is away for a while, the cluster comes back well meanwhile: it is told of the end.
     assert!(am.process.terminate().is_some());
+    tokio::time::sleep(away()).await;
     fleet.sidecars[0].restart(dir).await;
     fleet.prometheus[0].store(&steady(0.0)).await;
     until("the alert ends", || async {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
@@ -66,7 +67,7 @@ impl Listener {
             match self.tcp.accept().await {
                 Ok((tcp, _)) => {
                     let _ = tcp.set_nodelay(true);
-                    return Connection { tcp, _place: place };
+                    return Connection { tcp, stall: None, _place: place };
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: those in use are given back in time.
@@ -97,10 +98,16 @@ impl Listener {
     }
 }
 
+/// How long the other side may take nothing of what waits to be sent to it. After that the connection is an error:
+/// otherwise a client that does not read would keep its place, and what waits for it, for good.
+const STALL_MAX: Duration = Duration::from_secs(60);
+
 /// An accepted connection; its place is free again when it is dropped.
 #[derive(Debug)]
 pub struct Connection {
     tcp: TcpStream,
+    /// Runs while something waits to be sent and nothing is taken.
+    stall: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -109,6 +116,23 @@ impl Connection {
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         self.tcp.peer_addr().ok()
+    }
+
+    /// What came of sending, an error where it has been waiting for too long.
+    fn watched<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sent: Poll<std::io::Result<T>>,
+    ) -> Poll<std::io::Result<T>> {
+        if sent.is_ready() {
+            self.stall = None;
+            return sent;
+        }
+        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL_MAX)));
+        match stall.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(std::io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -136,11 +160,13 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        let sent = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.watched(cx, sent)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        let sent = Pin::new(&mut self.tcp).poll_flush(cx);
+        self.watched(cx, sent)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -152,7 +178,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        let sent = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        self.watched(cx, sent)
     }
 
     fn is_write_vectored(&self) -> bool {

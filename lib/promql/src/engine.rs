@@ -160,6 +160,8 @@ pub struct PartialResult {
     pub annotations: Annotations,
     /// What it cost.
     pub stats: QueryStats,
+    /// What each operator did, when asked for; the aggregation itself is not among them.
+    pub analysis: Option<Analysis>,
 }
 
 /// What a query cost, counted as Prometheus counts it.
@@ -351,7 +353,8 @@ impl Engine {
         let mut stats = stats_of(&outcome, &account);
         stats.prepare = prepared - began;
         stats.eval = prepared.elapsed();
-        Ok(PartialResult { partial, annotations: outcome.annotations, stats })
+        let analysis = spec.analyze.then_some(Analysis { operators: outcome.reports });
+        Ok(PartialResult { partial, annotations: outcome.annotations, stats, analysis })
     }
 
     /// The plan, the account and the switch of a query. Its own limit of time is counted from here.

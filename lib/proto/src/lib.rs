@@ -1,7 +1,7 @@
 //! What goes over the wire, and the only way in from it.
 //!
-//! Three protocols meet in a fleet. [`prometheus`] is remote read: how a sidecar gets chunks from its
-//! Prometheus. [`thanos`] is what stores and queriers of the field speak to each other (`thanos.Store`,
+//! Three protocols meet in a fleet. [`prometheus`] is remote read (and write): how a sidecar gets chunks from its
+//! Prometheus; [`exposition`] is what a Prometheus scrapes. [`thanos`] is what stores and queriers of the field speak to each other (`thanos.Store`,
 //! `thanos.Query`, `thanos.info.Info`), with the same packages, names and field numbers, so that either
 //! side may be Thanos's. [`fleet`] is what we need beyond it: who stands behind an endpoint, and the
 //! evaluation of a subtree where the data is.
@@ -27,6 +27,12 @@ pub use prost_types::Timestamp;
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
 pub mod prometheus {
     include!("generated/prometheus.rs");
+}
+
+/// Prometheus's exposition in protobuf: package `io.prometheus.client`.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+pub mod exposition {
+    include!("generated/io.prometheus.client.rs");
 }
 
 /// Thanos's services: package `thanos`.

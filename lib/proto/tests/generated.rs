@@ -4,6 +4,7 @@
 use std::path::Path;
 
 const PROTOS: &[&str] = &[
+    "io/prometheus/client/metrics.proto",
     "prometheus/remote.proto",
     "thanos/store.proto",
     "thanos/query.proto",
@@ -17,8 +18,13 @@ const PROTOS: &[&str] = &[
     "periplus/fleet/v1/about.proto",
 ];
 
-const GENERATED: &[&str] =
-    &["prometheus.rs", "thanos.rs", "thanos.info.rs", "periplus.fleet.v1.rs"];
+const GENERATED: &[&str] = &[
+    "io.prometheus.client.rs",
+    "prometheus.rs",
+    "thanos.rs",
+    "thanos.info.rs",
+    "periplus.fleet.v1.rs",
+];
 
 #[test]
 fn generated_code_is_current() {

@@ -104,7 +104,13 @@ fn table() -> Value {
         "promql": language,
         "promql_functions": on(FUNCTIONS.iter().map(|f| f.name)),
         "promql_operators": on(OPERATORS.iter().copied()),
-        "periplus": { "cancel": true, "cardinality": true, "query_explain": true, "top_queries": true },
+        "periplus": {
+            "cancel": true,
+            "cardinality": true,
+            "query_analyze": true,
+            "query_explain": true,
+            "top_queries": true,
+        },
     })
 }
 

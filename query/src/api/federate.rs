@@ -1,115 +1,29 @@
-//! `/federate`: the newest sample of every series that matches, in the text format that Prometheus scrapes.
+//! `/federate`: the newest sample of every series that matches, in a form that Prometheus scrapes: `text`, or
+//! `protobuf` where `accept` finds that the client would rather have it.
 //!
-//! Native histograms have no form in that text and are left out, as Prometheus leaves them out of it.
+//! Native histograms have a form in protobuf alone, and are left out of the text, as Prometheus leaves them out;
+//! those with buckets of their own are classic histograms in both.
+
+mod accept;
+mod protobuf;
+mod text;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
-use periplus_model::float::format_g;
-use periplus_model::{Labels, SampleBuffer, TimeRange, is_stale};
+use periplus_model::{CounterResetHint, FloatHistogram, Labels, SampleBuffer, TimeRange, is_stale};
 use periplus_promql::engine::{ErrorKind, QueryError};
+
+use accept::{Form, negotiate};
 
 use super::params::{Params, selector};
 use super::samples::{ask, broken, each};
 use super::{Api, respond};
 use crate::endpoints::now_ms;
-
-/// How names that are no identifiers are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Escaping {
-    /// As they are, in quotes.
-    Utf8,
-    /// `_` in place of each character that no identifier may have.
-    Underscores,
-    /// `_dot_` for a dot, `__` for `_` and for the rest.
-    Dots,
-    /// `U__` and each such character by its number.
-    Values,
-}
-
-impl Escaping {
-    /// What the `Accept` header asks for.
-    fn of(headers: &HeaderMap) -> Self {
-        let accept = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()).unwrap_or_default();
-        let name = accept.split([',', ';']).find_map(|p| p.trim().strip_prefix("escaping="));
-        match name {
-            Some("allow-utf-8") => Self::Utf8,
-            Some("dots") => Self::Dots,
-            Some("values") => Self::Values,
-            _ => Self::Underscores,
-        }
-    }
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Utf8 => "allow-utf-8",
-            Self::Underscores => "underscores",
-            Self::Dots => "dots",
-            Self::Values => "values",
-        }
-    }
-
-    /// A name as it stands in the text; `colons`: in the name of a metric colons may be.
-    fn name(self, name: &str, colons: bool) -> String {
-        let fits = |i: usize, c: char| {
-            c.is_ascii_alphabetic()
-                || c == '_'
-                || (c == ':' && colons)
-                || (i > 0 && c.is_ascii_digit())
-        };
-        let legacy = name.chars().enumerate().all(|(i, c)| fits(i, c));
-        if self == Self::Dots {
-            let mut out = String::new();
-            for (i, c) in name.chars().enumerate() {
-                match c {
-                    '_' => out.push_str("__"),
-                    '.' => out.push_str("_dot_"),
-                    c if fits(i, c) => out.push(c),
-                    _ => out.push_str("__"),
-                }
-            }
-            return out;
-        }
-        if legacy || name.is_empty() {
-            return name.to_owned();
-        }
-        match self {
-            Self::Utf8 | Self::Dots => quoted(name),
-            Self::Underscores => {
-                name.chars().enumerate().map(|(i, c)| if fits(i, c) { c } else { '_' }).collect()
-            }
-            Self::Values => {
-                let mut out = String::from("U__");
-                for (i, c) in name.chars().enumerate() {
-                    match c {
-                        '_' => out.push_str("__"),
-                        c if fits(i, c) => out.push(c),
-                        c => out.push_str(&format!("_{:x}_", c as u32)),
-                    }
-                }
-                out
-            }
-        }
-    }
-}
-
-fn quoted(s: &str) -> String {
-    let mut out = String::with_capacity(s.len() + 2);
-    out.push('"');
-    for c in s.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
 
 /// An error as plain text.
 type Refusal = (StatusCode, String);
@@ -124,7 +38,45 @@ fn failed(e: &QueryError) -> Refusal {
     (status, e.message.clone())
 }
 
-type Newest = BTreeMap<(String, Labels), (i64, f64)>;
+/// A series' newest value.
+#[derive(Clone, Debug, PartialEq)]
+enum Sample {
+    Float(f64),
+    Histogram(Arc<FloatHistogram>),
+}
+
+/// What the samples of one family have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Untyped,
+    Histogram,
+    GaugeHistogram,
+}
+
+impl Sample {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Float(_) => Kind::Untyped,
+            Self::Histogram(h) if h.counter_reset_hint == CounterResetHint::Gauge => {
+                Kind::GaugeHistogram
+            }
+            Self::Histogram(_) => Kind::Histogram,
+        }
+    }
+}
+
+/// By name and labels, with the time in Unix milliseconds.
+type Newest = BTreeMap<(String, Labels), (i64, Sample)>;
+
+/// The buckets of a histogram with bounds of its own, cumulative, without the one that has no bound.
+fn classic(h: &FloatHistogram) -> impl Iterator<Item = (f64, f64)> {
+    let filled: Vec<(f64, f64)> = h.iter_positive().map(|b| (b.upper, b.count)).collect();
+    h.custom_values.iter().map(move |bound| {
+        let below = filled.iter().filter(|(upper, _)| upper <= bound);
+        // A sum of nothing would be -0.
+        (*bound, below.fold(0.0, |sum, (_, count)| sum + count))
+    })
+}
 
 pub(super) async fn federate(
     State(api): State<Api>,
@@ -161,11 +113,13 @@ pub(super) async fn federate(
         }
         let collected = asked.question.notes.collected();
         api.metrics.answered(collected.requests, collected.missing.len());
-        let escaping = Escaping::of(&headers);
-        let mut response = Response::new(Body::from(write(&state.0, escaping)));
-        let kind =
-            format!("text/plain; version=0.0.4; charset=utf-8; escaping={}", escaping.as_str());
-        if let Ok(kind) = HeaderValue::from_str(&kind) {
+        let (form, escaping) = negotiate(&headers);
+        let body = match form {
+            Form::Text => Body::from(text::write(&state.0, escaping)),
+            Form::Protobuf => Body::from(protobuf::write(&state.0, escaping)),
+        };
+        let mut response = Response::new(body);
+        if let Ok(kind) = HeaderValue::from_str(&form.content_type(escaping)) {
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
         }
         respond::mark(&mut response, &collected.missing);
@@ -185,82 +139,23 @@ fn take(
         return Ok(());
     };
     let Some(name) = labels.metric_name() else { return Ok(()) };
-    if samples.histogram_at(i).is_some() || is_stale(*v) {
+    let (sample, stale) = match samples.histogram_at(i) {
+        Some(h) => (Sample::Histogram(Arc::clone(h)), is_stale(h.sum)),
+        None => (Sample::Float(*v), is_stale(*v)),
+    };
+    if stale {
         return Ok(());
     }
-    let bytes = labels.heap_bytes() as u64 + 128;
+    let own = match &sample {
+        Sample::Histogram(h) => h.bytes() as u64,
+        Sample::Float(_) => 0,
+    };
+    let bytes = labels.heap_bytes() as u64 + own + 128;
     let Some(rest) = left.checked_sub(bytes) else {
         let text = "more series than memory allows; ask for fewer";
         return Err(QueryError::new(ErrorKind::Limit, text));
     };
     *left = rest;
-    newest.insert((name.to_owned(), labels.clone()), (*t, *v));
+    newest.insert((name.to_owned(), labels.clone()), (*t, sample));
     Ok(())
-}
-
-fn write(newest: &Newest, escaping: Escaping) -> String {
-    let mut out = String::new();
-    let mut family = "";
-    for ((name, labels), (t, v)) in newest {
-        let shown = escaping.name(name, true);
-        if family != name {
-            family = name;
-            out.push_str(&format!("# TYPE {shown} untyped\n"));
-        }
-        let mut pairs: Vec<String> = Vec::new();
-        let own = labels.iter().filter(|(n, _)| *n != "__name__");
-        for (n, value) in own {
-            pairs.push(format!("{}={}", escaping.name(n, false), quoted(value)));
-        }
-        // Without an instance the scraper would put its own there.
-        if labels.get("instance").is_none() {
-            pairs.push("instance=\"\"".to_owned());
-        }
-        match shown.starts_with('"') {
-            true => {
-                out.push_str(&format!("{{{shown},{}}}", pairs.join(",")));
-            }
-            false => out.push_str(&format!("{shown}{{{}}}", pairs.join(","))),
-        }
-        out.push_str(&format!(" {} {t}\n", format_g(*v)));
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn families_in_order() {
-        let mut all = Newest::new();
-        for (name, pairs, v) in [
-            ("up", vec![("__name__", "up"), ("job", "a\"b")], 1.0),
-            ("up", vec![("__name__", "up"), ("instance", "i")], f64::INFINITY),
-            ("http.status", vec![("__name__", "http.status"), ("a.b", "c")], 1e-7),
-        ] {
-            all.insert((name.to_owned(), Labels::from_pairs(pairs)), (5, v));
-        }
-        let text = write(&all, Escaping::Underscores);
-        let expect = "# TYPE http_status untyped\nhttp_status{a_b=\"c\",instance=\"\"} 1e-07 5\n\
-                      # TYPE up untyped\nup{instance=\"i\"} +Inf 5\n\
-                      up{job=\"a\\\"b\",instance=\"\"} 1 5\n";
-        assert_eq!(text, expect);
-        let text = write(&all, Escaping::Utf8);
-        assert!(text.contains("{\"http.status\",\"a.b\"=\"c\",instance=\"\"} 1e-07 5\n"), "{text}");
-    }
-
-    #[test]
-    fn escaping_is_negotiated() {
-        let of = |accept: &'static str| {
-            let mut h = HeaderMap::new();
-            h.insert(header::ACCEPT, HeaderValue::from_static(accept));
-            Escaping::of(&h)
-        };
-        assert_eq!(of("text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,*/*"), Escaping::Utf8);
-        assert_eq!(of("*/*"), Escaping::Underscores);
-        assert_eq!(Escaping::Values.name("http.a_b", true), "U__http_2e_a__b");
-        assert_eq!(Escaping::Dots.name("http.a_b", true), "http_dot_a__b");
-        assert_eq!(Escaping::Underscores.name("9é:a", false), "___a");
-    }
 }

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use periplus_model::float::format_json;
 use periplus_model::{FloatHistogram, Labels, SampleBuffer};
-use periplus_promql::value::{StepGrid, StepMatrix, StepSeries, Value};
+use periplus_promql::value::{StepGrid, StepSeries, Value};
 
 /// Appends JSON to a buffer.
 #[derive(Debug, Default)]
@@ -20,6 +20,12 @@ impl Writer {
     #[must_use]
     pub fn new() -> Self {
         Self { out: Vec::with_capacity(1024) }
+    }
+
+    /// An empty one with room for so many bytes and a series that goes beyond them.
+    #[must_use]
+    pub fn with_room(bytes: usize) -> Self {
+        Self { out: Vec::with_capacity(bytes + bytes / 4) }
     }
 
     /// What was written.
@@ -44,13 +50,6 @@ impl Writer {
     #[must_use]
     pub fn ends_open(&self) -> bool {
         matches!(self.out.last(), None | Some(b'{' | b'['))
-    }
-
-    /// Takes what was written so far, to send it on.
-    #[must_use]
-    pub fn take(&mut self) -> Bytes {
-        let room = self.out.capacity();
-        Bytes::from(std::mem::replace(&mut self.out, Vec::with_capacity(room)))
     }
 
     /// Bytes as they are.
@@ -297,6 +296,7 @@ fn is_line_separator(bytes: &[u8], i: usize) -> bool {
 }
 
 /// `,[t,"` for every step of a grid, so that a point is three pieces: this, the digits, and `"]`.
+#[derive(Debug)]
 struct StepTimes {
     text: Vec<u8>,
     ends: Vec<u32>,
@@ -325,78 +325,120 @@ impl StepTimes {
     }
 }
 
-/// Writes `"resultType":…,"result":…`; `full` is called after every series, to take what was written.
-/// For an instant query `instant` is its time.
-pub fn result(
-    w: &mut Writer,
-    value: &Value,
-    instant: Option<i64>,
-    mut full: impl FnMut(&mut Writer),
-) {
-    match value {
-        Value::Scalar { grid, values } if instant.is_some() => {
-            w.raw(b"\"resultType\":\"scalar\",\"result\":[");
-            w.timestamp(grid.start_ms);
-            w.raw(b",");
-            w.value(values.first().copied().unwrap_or(f64::NAN));
-            w.raw(b"]");
-        }
-        // A range query of a scalar is a series without labels.
-        Value::Scalar { grid, values } => {
-            let series = vec![StepSeries {
-                labels: Labels::empty(),
-                values: values.clone(),
-                present: periplus_promql::value::Bitmap::new(grid.steps(), true),
-                histograms: Vec::new(),
-            }];
-            matrix(w, &StepMatrix { grid: *grid, series }, full);
-        }
-        Value::String(text) => {
-            w.raw(b"\"resultType\":\"string\",\"result\":[");
-            w.timestamp(instant.unwrap_or(0));
-            w.raw(b",");
-            w.string(text);
-            w.raw(b"]");
-        }
-        Value::Vector(m) if instant.is_some() => {
-            w.raw(b"\"resultType\":\"vector\",\"result\":[");
-            let mut first = true;
-            for s in m.series.iter().filter(|s| s.present.get(0)) {
-                if !std::mem::take(&mut first) {
-                    w.raw(b",");
-                }
-                w.instant(s, m.grid.start_ms);
-                full(w);
-            }
-            w.raw(b"]");
-        }
-        Value::Vector(m) => matrix(w, m, full),
-        Value::Range(all) => {
-            w.raw(b"\"resultType\":\"matrix\",\"result\":[");
-            for (i, (labels, samples)) in all.iter().enumerate() {
-                if i > 0 {
-                    w.raw(b",");
-                }
-                w.samples(labels, samples);
-                full(w);
-            }
-            w.raw(b"]");
-        }
-    }
+/// Writes `"resultType":…,"result":…`. For an instant query `instant` is its time.
+pub fn result(w: &mut Writer, value: &Value, instant: Option<i64>) {
+    Cursor::default().write(w, value, instant, usize::MAX);
 }
 
-fn matrix(w: &mut Writer, m: &StepMatrix, mut full: impl FnMut(&mut Writer)) {
-    w.raw(b"\"resultType\":\"matrix\",\"result\":[");
-    let times = StepTimes::new(m.grid);
-    let mut first = true;
-    for s in m.series.iter().filter(|s| s.present.ones().next().is_some()) {
-        if !std::mem::take(&mut first) {
-            w.raw(b",");
-        }
-        w.range(s, &times);
-        full(w);
+/// How far a result is written, so that it can be written piece by piece.
+#[derive(Debug, Default)]
+pub struct Cursor {
+    begun: bool,
+    /// The series that is looked at next.
+    next: usize,
+    /// Whether a series was written.
+    any: bool,
+    times: Option<StepTimes>,
+}
+
+impl Cursor {
+    /// Whether nothing was written yet.
+    #[must_use]
+    pub const fn is_new(&self) -> bool {
+        !self.begun
     }
-    w.raw(b"]");
+
+    /// Writes on until at least `enough` bytes wait in `w`, by whole series; whether the result is at its end.
+    pub fn write(
+        &mut self,
+        w: &mut Writer,
+        value: &Value,
+        instant: Option<i64>,
+        enough: usize,
+    ) -> bool {
+        match value {
+            Value::Scalar { grid, values } if instant.is_some() => {
+                w.raw(b"\"resultType\":\"scalar\",\"result\":[");
+                w.timestamp(grid.start_ms);
+                w.raw(b",");
+                w.value(values.first().copied().unwrap_or(f64::NAN));
+                w.raw(b"]");
+                true
+            }
+            // A range query of a scalar is a series without labels.
+            Value::Scalar { grid, values } => {
+                let series = StepSeries {
+                    labels: Labels::empty(),
+                    values: values.clone(),
+                    present: periplus_promql::value::Bitmap::new(grid.steps(), true),
+                    histograms: Vec::new(),
+                };
+                self.open(w, b"matrix");
+                w.range(&series, &StepTimes::new(*grid));
+                w.raw(b"]");
+                true
+            }
+            Value::String(text) => {
+                w.raw(b"\"resultType\":\"string\",\"result\":[");
+                w.timestamp(instant.unwrap_or(0));
+                w.raw(b",");
+                w.string(text);
+                w.raw(b"]");
+                true
+            }
+            Value::Vector(m) if instant.is_some() => {
+                self.open(w, b"vector");
+                let there = |s: &StepSeries| s.present.get(0);
+                self.series(w, &m.series, there, enough, |w, s| w.instant(s, m.grid.start_ms))
+            }
+            Value::Vector(m) => {
+                self.open(w, b"matrix");
+                let times = self.times.take().unwrap_or_else(|| StepTimes::new(m.grid));
+                let there = |s: &StepSeries| s.present.ones().next().is_some();
+                let ended = self.series(w, &m.series, there, enough, |w, s| w.range(s, &times));
+                self.times = Some(times);
+                ended
+            }
+            Value::Range(all) => {
+                self.open(w, b"matrix");
+                self.series(w, all, |_| true, enough, |w, (labels, s)| w.samples(labels, s))
+            }
+        }
+    }
+
+    fn open(&mut self, w: &mut Writer, kind: &[u8]) {
+        if !std::mem::replace(&mut self.begun, true) {
+            w.raw(b"\"resultType\":\"");
+            w.raw(kind);
+            w.raw(b"\",\"result\":[");
+        }
+    }
+
+    /// Writes series from the next on; the bracket behind the last.
+    fn series<S>(
+        &mut self,
+        w: &mut Writer,
+        all: &[S],
+        there: impl Fn(&S) -> bool,
+        enough: usize,
+        one: impl Fn(&mut Writer, &S),
+    ) -> bool {
+        while let Some(s) = all.get(self.next) {
+            if w.len() >= enough {
+                return false;
+            }
+            self.next += 1;
+            if !there(s) {
+                continue;
+            }
+            if std::mem::replace(&mut self.any, true) {
+                w.raw(b",");
+            }
+            one(w, s);
+        }
+        w.raw(b"]");
+        true
+    }
 }
 
 #[cfg(test)]

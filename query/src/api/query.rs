@@ -1,10 +1,10 @@
-//! `query`, `query_range`, `format_query`, `query_explain`.
+//! `query`, `query_range`, `format_query`.
 
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
-use axum::http::Response;
+use axum::http::{HeaderMap, Response, header};
 use periplus_promql::annotations::{Annotation, Severity};
 use periplus_promql::engine::{ErrorKind, QueryError};
 use periplus_promql::parse;
@@ -16,10 +16,9 @@ use super::error::ApiError;
 use super::json::Writer;
 use super::params::Params;
 use super::respond::Prepared;
-use super::{Api, respond};
+use super::{Api, respond, room};
 use crate::answer::{Answered, Options, When};
 use crate::endpoints::now_ms;
-use crate::plan::plan;
 
 /// The most steps a range query may have between its first and its last.
 const STEPS_MAX: i64 = 11_000;
@@ -27,6 +26,7 @@ const STEPS_MAX: i64 = 11_000;
 pub(super) async fn instant(
     State(api): State<Api>,
     RawQuery(address): RawQuery,
+    headers: HeaderMap,
     form: Bytes,
 ) -> Response<Body> {
     let run = async {
@@ -34,7 +34,7 @@ pub(super) async fn instant(
         let limit = p.limit()?;
         let t = p.time_or("time", now_ms())?;
         let expr = parsed(&p)?;
-        answer(&api, &p, expr, When::instant(t), limit).await
+        answer(&api, (&p, anew(&headers)), expr, When::instant(t), limit).await
     };
     run.await.unwrap_or_else(|e: ApiError| e.respond())
 }
@@ -42,6 +42,7 @@ pub(super) async fn instant(
 pub(super) async fn range(
     State(api): State<Api>,
     RawQuery(address): RawQuery,
+    headers: HeaderMap,
     form: Bytes,
 ) -> Response<Body> {
     let run = async {
@@ -49,20 +50,13 @@ pub(super) async fn range(
         let limit = p.limit()?;
         let grid = grid(&p)?;
         let expr = parsed(&p)?;
-        let kind = expr.value_type();
-        if !matches!(kind, ValueType::Scalar | ValueType::Vector) {
-            let text = format!(
-                "invalid expression type {:?} for range query, must be Scalar or instant Vector",
-                kind.documented()
-            );
-            return Err(ApiError::parameter("query", text));
-        }
-        answer(&api, &p, expr, When::range(grid), limit).await
+        fits_range(&expr)?;
+        answer(&api, (&p, anew(&headers)), expr, When::range(grid), limit).await
     };
     run.await.unwrap_or_else(|e: ApiError| e.respond())
 }
 
-fn grid(p: &Params) -> Result<StepGrid, ApiError> {
+pub(super) fn grid(p: &Params) -> Result<StepGrid, ApiError> {
     let (start_ms, end_ms) = (p.time("start")?, p.time("end")?);
     if end_ms < start_ms {
         let text = "end timestamp must not be before start time";
@@ -83,6 +77,19 @@ fn grid(p: &Params) -> Result<StepGrid, ApiError> {
     Ok(StepGrid { start_ms, end_ms, step_ms: (step_ns / 1_000_000).max(1) })
 }
 
+/// Only numbers and vectors can be evaluated at every step.
+pub(super) fn fits_range(expr: &Expr) -> Result<(), ApiError> {
+    let kind = expr.value_type();
+    if matches!(kind, ValueType::Scalar | ValueType::Vector) {
+        return Ok(());
+    }
+    let text = format!(
+        "invalid expression type {:?} for range query, must be Scalar or instant Vector",
+        kind.documented()
+    );
+    Err(ApiError::parameter("query", text))
+}
+
 /// What makes two questions the same: when they are evaluated, and everything else they say.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Same {
@@ -96,13 +103,19 @@ pub(crate) struct Same {
 /// An answer that several clients may wait for.
 pub(crate) type Outcome = Result<Arc<Prepared>, ApiError>;
 
-fn parsed(p: &Params) -> Result<Expr, ApiError> {
+pub(super) fn parsed(p: &Params) -> Result<Expr, ApiError> {
     parse::parse(p.get("query")).map_err(|e| ApiError::parameter("query", e))
+}
+
+/// Whether the client wants no answer of a moment ago.
+fn anew(headers: &HeaderMap) -> bool {
+    let said = headers.get(header::CACHE_CONTROL).and_then(|v| v.to_str().ok());
+    said.is_some_and(|v| v.split(',').any(|d| d.trim().eq_ignore_ascii_case("no-cache")))
 }
 
 async fn answer(
     api: &Api,
-    p: &Params,
+    (p, anew): (&Params, bool),
     expr: Expr,
     when: When,
     limit: usize,
@@ -116,8 +129,13 @@ async fn answer(
         step_ms: when.grid.step_ms,
         parameters: p.sorted(&["time", "start", "end", "step"]),
     };
+    if let Some(answer) = api.kept.get(&same).filter(|_| !anew) {
+        api.metrics.kept();
+        return Ok(respond::json_response(Body::from(answer)));
+    }
     let question = Question {
         api: api.clone(),
+        same: same.clone(),
         text: text.to_owned(),
         expr,
         when,
@@ -135,6 +153,7 @@ async fn answer(
 /// A question that is asked once, whoever waits for it.
 struct Question {
     api: Api,
+    same: Same,
     text: String,
     expr: Expr,
     when: When,
@@ -176,7 +195,16 @@ impl Question {
         }
         let instant = when.instant.then_some(when.grid.start_ms);
         let grid = (!stats.is_empty()).then_some(when.grid);
-        Ok(Arc::new(Prepared::new(answered, instant, text, grid, active)))
+        let weight = respond::weight(&answered.value);
+        let share = match weight > room::SMALL_BYTES {
+            true => Some(api.room.share(weight).await?),
+            false => None,
+        };
+        let prepared = Prepared::new(answered, instant, text, grid, (active, share));
+        if let Some(answer) = prepared.keepable() {
+            api.kept.put(self.same.clone(), answer);
+        }
+        Ok(Arc::new(prepared))
     }
 }
 
@@ -207,56 +235,6 @@ pub(super) async fn format(RawQuery(address): RawQuery, form: Bytes) -> Response
         let expr = parse::parse(p.get("query")).map_err(|e| ApiError::parameter("query", e))?;
         let mut w = Writer::new();
         w.string(&parse::pretty(&expr));
-        Ok(respond::data(w, &[], &[]))
-    };
-    run().unwrap_or_else(|e: ApiError| e.respond())
-}
-
-/// What would be asked of whom, and what stays here and why.
-pub(super) async fn explain(
-    State(api): State<Api>,
-    RawQuery(address): RawQuery,
-    form: Bytes,
-) -> Response<Body> {
-    let run = || {
-        let p = Params::new(&form, address.as_deref().unwrap_or_default())?;
-        let text = p.get("query");
-        let expr = parse::parse(text).map_err(|e| ApiError::parameter("query", e))?;
-        let snapshot = api.answerer.registry.snapshot();
-        let fleet = snapshot.fleet_with(&p.options(&api.defaults)?.replica_labels);
-        let plan = plan(&expr, text, &fleet);
-        let address = |c: &crate::plan::Candidate| {
-            snapshot.endpoints.get(c.endpoint).map_or("", |e| &e.address)
-        };
-        let pushed: Vec<serde_json::Value> = plan
-            .fragments
-            .iter()
-            .map(|f| {
-                let asked: Vec<Vec<&str>> = f
-                    .parts
-                    .iter()
-                    .filter_map(|part| fleet.parts.get(part))
-                    .map(|part| part.candidates.iter().map(address).collect())
-                    .collect();
-                serde_json::json!({
-                    "query": &*f.text,
-                    "position": f.position,
-                    "partial": f.partial.as_ref().map(|(k, _)| format!("{k:?}")),
-                    "endpoints": asked,
-                })
-            })
-            .collect();
-        let kept: Vec<serde_json::Value> = plan
-            .kept
-            .iter()
-            .map(|(span, why)| {
-                let part = text.get(span.start as usize..span.end as usize).unwrap_or_default();
-                serde_json::json!({ "query": part, "reason": why })
-            })
-            .collect();
-        let all = serde_json::json!({ "pushed": pushed, "evaluated_here": kept });
-        let mut w = Writer::new();
-        w.raw(all.to_string().as_bytes());
         Ok(respond::data(w, &[], &[]))
     };
     run().unwrap_or_else(|e: ApiError| e.respond())

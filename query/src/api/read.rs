@@ -22,7 +22,7 @@ use periplus_proto::prometheus::{
     Sample, TimeSeries,
 };
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::params::Params;
 use super::samples::{self, broken, each};
@@ -38,6 +38,9 @@ const QUERIES_MAX: usize = 256;
 const FRAME_BYTES: usize = 1 << 20;
 /// How long a client may take to accept a frame.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a remote read waits until others have ended.
+const READER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// An error as plain text.
 struct Refused(StatusCode, String);
@@ -131,7 +134,16 @@ pub(super) async fn read(
         let parts = request.queries.iter().map(part).collect::<Result<Vec<_>, _>>()?;
         match kind {
             ResponseType::Samples => whole(&api, parts).await,
-            ResponseType::StreamedXorChunks => Ok(chunks(&api, parts)),
+            ResponseType::StreamedXorChunks => {
+                let reader = Arc::clone(&api.readers).acquire_owned();
+                match tokio::time::timeout(READER_PATIENCE, reader).await {
+                    Ok(Ok(reader)) => Ok(chunks(&api, parts, reader)),
+                    _ => {
+                        let text = "too many remote reads at once; try again later".to_owned();
+                        Err(Refused(StatusCode::SERVICE_UNAVAILABLE, text))
+                    }
+                }
+            }
         }
     };
     run.await.unwrap_or_else(|e: Refused| {
@@ -271,11 +283,12 @@ impl Frames {
     }
 }
 
-fn chunks(api: &Api, parts: Vec<Part>) -> Response<Body> {
+fn chunks(api: &Api, parts: Vec<Part>, reader: OwnedSemaphorePermit) -> Response<Body> {
     let (to, from) = mpsc::channel(4);
     let frames = Arc::new(Frames { to, runtime: tokio::runtime::Handle::current() });
     let api = api.clone();
     tokio::spawn(async move {
+        let _reader = reader;
         for (i, p) in parts.into_iter().enumerate() {
             let index = i64::try_from(i).unwrap_or(i64::MAX);
             // What was sent can't be taken back: where a partial answer is an error, it breaks off, so that

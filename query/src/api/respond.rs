@@ -1,6 +1,9 @@
 //! Answers on their way out.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -10,19 +13,20 @@ use periplus_promql::value::{StepGrid, Value};
 use tokio::sync::mpsc;
 
 use super::active::Running;
-use super::json::{self, Writer};
+use super::json::{Cursor, Writer};
+use super::room::Share;
 use crate::answer::Answered;
 use crate::endpoints::Missing;
 
 /// Names the streams that are not in an answer: label sets, separated by `, `.
 pub(super) const MISSING_HEADER: HeaderName = HeaderName::from_static("x-periplus-missing");
 
-/// Bytes after which an answer is sent in pieces.
+/// Bytes of a piece of an answer that is sent in pieces.
 const PIECE_BYTES: usize = 256 << 10;
-/// Points of an answer that is written in one go.
-const POINTS_AT_ONCE: usize = 10_000;
 /// How long a client may take to accept a piece.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a client may take for all of them.
+const CLIENT_PATIENCE_WHOLE: Duration = Duration::from_secs(600);
 /// Warnings and infos in an answer; more are counted.
 const ANNOTATIONS_MAX: usize = 10;
 
@@ -45,7 +49,7 @@ fn notes(w: &mut Writer, warnings: &[String], infos: &[String]) {
     }
 }
 
-fn json_response(body: Body) -> Response<Body> {
+pub(super) fn json_response(body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
@@ -111,41 +115,59 @@ struct Long {
     instant: Option<i64>,
     query: String,
     stats: Option<StepGrid>,
+    /// Of the memory for answers.
+    _share: Option<Share>,
 }
 
 impl Long {
-    fn write(&self, full: &mut dyn FnMut(&mut Writer)) -> Bytes {
+    /// Writes on from where `cursor` stands, about a piece; whether that was the last.
+    fn write(&self, cursor: &mut Cursor, w: &mut Writer, enough: usize) -> bool {
+        if cursor.is_new() {
+            w.raw(b"{\"status\":\"success\",\"data\":{");
+        }
+        if !cursor.write(w, &self.answered.value, self.instant, enough) {
+            return false;
+        }
         let (warnings, infos) = shown(&self.answered, &self.query);
-        let mut w = Writer::new();
-        w.raw(b"{\"status\":\"success\",\"data\":{");
-        json::result(&mut w, &self.answered.value, self.instant, |w| full(w));
         if let Some(grid) = self.stats {
-            statistics(&mut w, &self.answered, grid);
+            statistics(w, &self.answered, grid);
         }
         w.raw(b"}");
-        notes(&mut w, &warnings, &infos);
+        notes(w, &warnings, &infos);
         w.raw(b"}");
-        w.finish()
+        true
     }
 }
 
 impl Prepared {
-    /// The answer of `running`. What is short is written at once.
+    /// The answer of `running`. What is short is written at once; a long one needs a share of the room.
     pub(super) fn new(
         answered: Answered<Value>,
         instant: Option<i64>,
         query: &str,
         stats: Option<StepGrid>,
-        running: Running,
+        (running, share): (Running, Option<Share>),
     ) -> Self {
         let missing = answered.missing.clone();
-        let long = is_long(&answered.value);
-        let answer = Long { answered, instant, query: query.to_owned(), stats };
+        let long = share.is_some();
+        let answer = Long { answered, instant, query: query.to_owned(), stats, _share: share };
         let body = match long {
-            false => Prepare::Short(answer.write(&mut |_| {})),
+            false => {
+                let mut w = Writer::new();
+                answer.write(&mut Cursor::default(), &mut w, usize::MAX);
+                Prepare::Short(w.finish())
+            }
             true => Prepare::Long(Box::new(answer)),
         };
         Self { body, missing, running: Mutex::new(running) }
+    }
+
+    /// What may be given to who asks the same soon after: a short answer that lacks nobody.
+    pub(super) fn keepable(&self) -> Option<Bytes> {
+        match &self.body {
+            Prepare::Short(bytes) if self.missing.is_empty() => Some(bytes.clone()),
+            _ => None,
+        }
     }
 
     /// A response for one client.
@@ -155,57 +177,88 @@ impl Prepared {
                 self.running.lock().wrote(bytes.len());
                 json_response(Body::from(bytes.clone()))
             }
-            Prepare::Long(_) => {
-                let this = Arc::clone(self);
-                json_response(in_pieces(move |full| {
-                    let Prepare::Long(answer) = &this.body else { return Bytes::new() };
-                    let mut bytes = 0;
-                    let last = answer.write(&mut |w| {
-                        let before = w.len();
-                        full(w);
-                        bytes += before - w.len();
-                    });
-                    this.running.lock().wrote(bytes + last.len());
-                    last
-                }))
-            }
+            Prepare::Long(_) => json_response(in_pieces(Arc::clone(self))),
         };
         mark(&mut response, &self.missing);
         response
     }
-}
 
-/// Whether an answer is better written elsewhere than on an I/O thread.
-fn is_long(value: &Value) -> bool {
-    let points = match value {
-        Value::Vector(m) => m.series.len().saturating_mul(m.grid.steps()),
-        Value::Range(all) => all.iter().map(|(_, samples)| samples.len()).sum(),
-        Value::Scalar { values, .. } => values.len(),
-        Value::String(_) => 0,
-    };
-    points > POINTS_AT_ONCE
-}
-
-/// A body that is written on a thread that may block, piece by piece, as fast as the client takes it.
-fn in_pieces(write: impl FnOnce(&mut dyn FnMut(&mut Writer)) -> Bytes + Send + 'static) -> Body {
-    let (to, from) = mpsc::channel::<Result<Bytes, std::io::Error>>(4);
-    let runtime = tokio::runtime::Handle::current();
-    tokio::task::spawn_blocking(move || {
-        let mut gone = false;
-        let mut send = |piece: Bytes| {
-            if !gone {
-                let sent = tokio::time::timeout(CLIENT_PATIENCE, to.send(Ok(piece)));
-                gone = !matches!(runtime.block_on(sent), Ok(Ok(())));
-            }
+    /// The next piece of a long answer; whether it is the last.
+    fn piece(&self, cursor: &mut Cursor) -> (Bytes, bool) {
+        let mut w = Writer::with_room(PIECE_BYTES);
+        let last = match &self.body {
+            Prepare::Long(answer) => answer.write(cursor, &mut w, PIECE_BYTES),
+            Prepare::Short(_) => true,
         };
-        let last = write(&mut |w| {
-            if w.len() > PIECE_BYTES {
-                send(w.take());
+        self.running.lock().wrote(w.len());
+        (w.finish(), last)
+    }
+}
+
+/// About how much memory an answer takes, in bytes.
+pub(super) fn weight(value: &Value) -> usize {
+    const POINT: usize = 16;
+    let series = |labels: &periplus_model::Labels, points: usize| {
+        labels.heap_bytes().saturating_add(points.saturating_mul(POINT)).saturating_add(64)
+    };
+    match value {
+        Value::Vector(m) => m.series.iter().map(|s| series(&s.labels, s.values.len())).sum(),
+        Value::Range(all) => all.iter().map(|(labels, s)| series(labels, s.len())).sum(),
+        Value::Scalar { values, .. } => values.len() * POINT,
+        Value::String(text) => text.len(),
+    }
+}
+
+/// A body that is written as fast as the client takes it, each piece on a thread that may block. A client that takes
+/// too long gets no end that looks like one.
+fn in_pieces(answer: Arc<Prepared>) -> Body {
+    let (to, from) = mpsc::channel::<Bytes>(2);
+    let ended = Arc::new(AtomicBool::new(false));
+    let last_one = Arc::clone(&ended);
+    tokio::spawn(async move {
+        let until = tokio::time::Instant::now() + CLIENT_PATIENCE_WHOLE;
+        let mut cursor = Cursor::default();
+        loop {
+            let own = Arc::clone(&answer);
+            let made = tokio::task::spawn_blocking(move || {
+                let (piece, last) = own.piece(&mut cursor);
+                (cursor, piece, last)
+            });
+            let Ok((at, piece, last)) = made.await else { return };
+            cursor = at;
+            let patience = until.min(tokio::time::Instant::now() + CLIENT_PATIENCE);
+            if last {
+                last_one.store(true, Ordering::Release);
             }
-        });
-        send(last);
+            let sent = tokio::time::timeout_at(patience, to.send(piece)).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                last_one.store(false, Ordering::Release);
+                return;
+            }
+            if last {
+                return;
+            }
+        }
     });
-    Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(from))
+    Body::from_stream(Sent { from, ended })
+}
+
+/// Pieces on their way, with an error in place of an end that is none.
+struct Sent {
+    from: mpsc::Receiver<Bytes>,
+    ended: Arc<AtomicBool>,
+}
+
+impl futures::Stream for Sent {
+    type Item = Result<Bytes, std::io::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.from.poll_recv(cx).map(|piece| match piece {
+            Some(piece) => Some(Ok(piece)),
+            None if self.ended.load(Ordering::Acquire) => None,
+            None => Some(Err(std::io::Error::other("the answer was not taken in time"))),
+        })
+    }
 }
 
 /// `,"stats":{…}` in Prometheus's form.

@@ -9,9 +9,11 @@ use periplus_proto::fleet::fleet_client::FleetClient;
 use periplus_proto::fleet::{ExecuteRequest, Trailer};
 use periplus_proto::rows::{BatchDecoder, ResultRow};
 use periplus_proto::{WireError, WireLimits};
+use prost::Message as _;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
+use super::work::RequestWork;
 use super::{Question, wire};
 use crate::endpoints::probe::explain;
 use crate::plan::EndpointId;
@@ -82,20 +84,27 @@ pub async fn execute(
         return Err(CallError::broken("the query layer is shutting down"));
     };
     let timeout = q.endpoint_timeout();
-    let until = Instant::now() + timeout;
+    let begun = Instant::now();
+    let until = begun + timeout;
     let mut attempt = 1;
     loop {
         q.notes.request();
         let left = until.saturating_duration_since(Instant::now());
         let answer = tokio::time::timeout(left, once(channel, request, columns, left)).await;
         let error = match answer {
-            Ok(Ok((rows, trailer))) => {
-                note(q, &request.query, position, trailer);
-                return Ok(rows);
+            Ok(Ok(answer)) => {
+                if q.notes.is_watching() {
+                    q.notes.asked(done(&target.address, request, position, begun, Ok(&answer)));
+                }
+                note(q, &request.query, position, answer.trailer);
+                return Ok(answer.rows);
             }
             Ok(Err(e)) => e,
             Err(_) => CallError::broken(format!("did not answer within {timeout:.1?}")),
         };
+        if q.notes.is_watching() {
+            q.notes.asked(done(&target.address, request, position, begun, Err(&error)));
+        }
         match &error {
             CallError::Endpoint { again: true, .. } if attempt < q.config.attempts => {
                 attempt += 1;
@@ -112,12 +121,50 @@ pub async fn execute(
     }
 }
 
+/// An answer that came to its end.
+struct Whole {
+    rows: Vec<ResultRow>,
+    trailer: Trailer,
+    /// Of its batches, as encoded.
+    bytes: u64,
+}
+
+/// What a request did.
+fn done(
+    address: &str,
+    request: &ExecuteRequest,
+    position: u32,
+    begun: Instant,
+    outcome: Result<&Whole, &CallError>,
+) -> RequestWork {
+    let mut work = RequestWork {
+        address: address.to_owned(),
+        query: request.query.clone(),
+        position: Some(position),
+        time: begun.elapsed(),
+        ..RequestWork::default()
+    };
+    match outcome {
+        Ok(whole) => {
+            (work.rows, work.bytes) = (whole.rows.len() as u64, whole.bytes);
+            if let Some(stats) = &whole.trailer.stats {
+                (work.samples, work.series) = (stats.samples, stats.series);
+                work.time_there = Some(Duration::from_micros(stats.wall_us));
+                work.path.clone_from(&stats.path);
+            }
+        }
+        Err(CallError::Query(e)) => work.error = Some(e.message.clone()),
+        Err(CallError::Endpoint { reason, .. }) => work.error = Some(reason.clone()),
+    }
+    work
+}
+
 async fn once(
     channel: &Channel,
     request: &ExecuteRequest,
     columns: usize,
     timeout: Duration,
-) -> Result<(Vec<ResultRow>, Trailer), CallError> {
+) -> Result<Whole, CallError> {
     let mut client = FleetClient::new(channel.clone())
         .max_decoding_message_size(periplus_daemon::grpc::RESPONSE_BYTES_MAX);
     let mut message = request.clone();
@@ -130,18 +177,21 @@ async fn once(
     let mut frames = answer.into_inner();
     let steps = steps_of(request);
     let mut decoder = BatchDecoder::new(steps, columns, WireLimits::default());
-    let mut rows = Vec::new();
+    let (mut rows, mut bytes) = (Vec::new(), 0);
     let mut trailer = None;
     while let Some(frame) = frames.message().await.map_err(|e| CallError::from_status(&e))? {
         match frame.frame {
             _ if trailer.is_some() => return Err(CallError::broken("spoke on after its trailer")),
-            Some(Frame::Batch(batch)) => rows.append(&mut decoder.decode(batch)?),
+            Some(Frame::Batch(batch)) => {
+                bytes += batch.encoded_len() as u64;
+                rows.append(&mut decoder.decode(batch)?);
+            }
             Some(Frame::Trailer(t)) => trailer = Some(t),
             None => return Err(CallError::broken("sent an empty frame")),
         }
     }
     match trailer {
-        Some(trailer) => Ok((rows, trailer)),
+        Some(trailer) => Ok(Whole { rows, trailer, bytes }),
         None => Err(CallError::Endpoint {
             reason: "stopped in the middle of its answer".to_owned(),
             again: true,

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use periplus_promql::engine::{ErrorKind, Leaves, QueryError, QuerySpec};
+use periplus_promql::explain::Analysis;
 use periplus_promql::partial::{PartialMatrix, merge};
 use periplus_promql::source::Source;
 use periplus_promql::value::{StepGrid, StepMatrix, StepSeries, Value};
@@ -15,6 +17,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use super::call::{CallError, execute};
+use super::work::{self, LocalWork};
 use super::{Question, wire};
 use crate::history::BucketSource;
 use crate::plan::{EndpointId, Fragment, PartSet, Slice, Target, grid_range, slices, sub_grid};
@@ -298,6 +301,10 @@ async fn evaluate_here(
     let mut wanted = PartSet::none(q.fleet.parts.len());
     let (From::All(parts) | From::Bucket(parts)) = &from;
     parts.iter().for_each(|p| wanted.insert(*p));
+    let work_from = match &from {
+        From::All(_) => work::From::Series,
+        From::Bucket(_) => work::From::History,
+    };
     let source: Box<dyn Source> = match (&from, &q.history) {
         (From::Bucket(_), Some(reading)) => {
             Box::new(BucketSource::new(Arc::clone(q), Arc::clone(reading), wanted))
@@ -313,15 +320,24 @@ async fn evaluate_here(
         spec.lookback_ms = q.lookback_ms;
         spec.limits = q.limits.clone();
         spec.delayed_name_removal = q.delayed_name_removal;
+        spec.analyze = q.notes.is_watching();
+        let begun = Instant::now();
+        let watched = |analysis: Option<Analysis>| {
+            let Some(Analysis { operators }) = analysis else { return };
+            let (query, time) = (fragment.text.to_string(), begun.elapsed());
+            q.notes.evaluated(LocalWork { query, from: work_from, operators, time });
+        };
         match &fragment.partial {
             Some(_) => {
                 let done = q.engine.execute_partial(&spec, source, &Leaves::new(), &q.cancel)?;
+                watched(done.analysis);
                 q.notes.annotate(done.annotations);
                 q.notes.cost(done.stats.total_samples, done.stats.series);
                 Ok(Some(Piece::Partial { matrix: done.partial, steps }))
             }
             None => {
                 let done = q.engine.execute(&spec, source, &Leaves::new(), &q.cancel)?;
+                watched(done.analysis);
                 q.notes.annotate(done.annotations);
                 q.notes.cost(done.stats.total_samples, done.stats.series);
                 Ok(match done.value {

@@ -7,6 +7,7 @@ use periplus_model::Labels;
 use periplus_promql::annotations::{Annotation, Annotations, Severity};
 use periplus_promql::parse::ast::Span;
 
+use super::work::{ENTRIES_MAX, FragmentWork, LocalWork, RequestWork, Work};
 use crate::endpoints::Missing;
 
 /// Collects from many tasks.
@@ -23,6 +24,8 @@ struct Inner {
     samples: u64,
     series: u64,
     requests: u64,
+    /// What each step did, where somebody wants to know.
+    work: Option<Work>,
 }
 
 /// What was collected.
@@ -41,6 +44,49 @@ pub struct Collected {
 }
 
 impl Notes {
+    /// Notes that also keep what each step did.
+    #[must_use]
+    pub fn watching() -> Self {
+        let inner = Inner { work: Some(Work::default()), ..Inner::default() };
+        Self { inner: Mutex::new(inner) }
+    }
+
+    /// Whether what each step did is kept.
+    #[must_use]
+    pub fn is_watching(&self) -> bool {
+        self.inner.lock().work.is_some()
+    }
+
+    /// Keeps what a request did.
+    pub fn asked(&self, request: RequestWork) {
+        self.keep(|w| &mut w.requests, request);
+    }
+
+    /// Keeps what putting a pushed part together did.
+    pub fn merged(&self, fragment: FragmentWork) {
+        self.keep(|w| &mut w.fragments, fragment);
+    }
+
+    /// Keeps what an evaluation here did.
+    pub fn evaluated(&self, local: LocalWork) {
+        self.keep(|w| &mut w.local, local);
+    }
+
+    fn keep<T>(&self, list: impl FnOnce(&mut Work) -> &mut Vec<T>, entry: T) {
+        let mut inner = self.inner.lock();
+        if let Some(list) = inner.work.as_mut().map(list)
+            && list.len() < ENTRIES_MAX
+        {
+            list.push(entry);
+        }
+    }
+
+    /// What each step did so far.
+    #[must_use]
+    pub fn work(&self) -> Option<Work> {
+        self.inner.lock().work.clone()
+    }
+
     /// These are not in the answer.
     pub fn missing(&self, missing: impl IntoIterator<Item = Missing>) {
         let mut inner = self.inner.lock();

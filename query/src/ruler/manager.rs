@@ -15,7 +15,7 @@ use super::group::{Env, Running};
 use super::metrics::Metrics;
 use super::now_ms;
 use super::rule::Group;
-use super::schedule;
+use super::schedule::{self, Machine};
 use super::state::{Restore, Saved, StateError};
 
 /// How often state is written.
@@ -158,7 +158,7 @@ impl Manager {
         let g = &running.group;
         let metrics = self.0.metrics.group(&g.key(), g.interval_ms, g.rules.len());
         let task = self.0.drain.spawn("rules", async move {
-            schedule::run(&own, &env, &metrics, &token).await;
+            schedule::run(&own, &env, &metrics, &token, &Machine::new()).await;
         });
         Entry { running, stop, task }
     }

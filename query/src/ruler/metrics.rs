@@ -24,6 +24,11 @@ struct TargetLabels {
     alertmanager: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RemoteLabels {
+    url: String,
+}
+
 type Float = Gauge<f64, AtomicU64>;
 
 /// All metrics of rules. Clones count together.
@@ -47,6 +52,10 @@ pub struct Metrics {
     dropped: Family<TargetLabels, Counter>,
     queue: Family<TargetLabels, Gauge>,
     pub(super) alertmanagers: Gauge,
+    remote_sent: Family<RemoteLabels, Counter>,
+    remote_errors: Family<RemoteLabels, Counter>,
+    remote_dropped: Family<RemoteLabels, Counter>,
+    remote_waiting: Family<RemoteLabels, Gauge>,
     /// Series that recording rules and alerts have in memory.
     pub head_series: Gauge,
 }
@@ -72,6 +81,10 @@ impl Default for Metrics {
             dropped: Family::default(),
             queue: Family::default(),
             alertmanagers: Gauge::default(),
+            remote_sent: Family::default(),
+            remote_errors: Family::default(),
+            remote_dropped: Family::default(),
+            remote_waiting: Family::default(),
             head_series: Gauge::default(),
         }
     }
@@ -114,6 +127,12 @@ impl Metrics {
         r.register(notify("queue_length"), "Alerts waiting for delivery", self.queue.clone());
         let text = "Alertmanagers that are told of alerts";
         r.register(notify("alertmanagers_discovered"), text, self.alertmanagers.clone());
+        let remote = |n: &str| format!("periplus_ruler_remote_write_{n}");
+        r.register(remote("samples"), "Samples a receiver took", self.remote_sent.clone());
+        r.register(remote("errors"), "Requests that failed", self.remote_errors.clone());
+        let text = "Samples that a receiver refused, or that found no room";
+        r.register(remote("dropped_samples"), text, self.remote_dropped.clone());
+        r.register(remote("queue_samples"), "Samples that wait", self.remote_waiting.clone());
         let text = "Series that rules gave and that are in memory";
         r.register("periplus_ruler_head_series", text, self.head_series.clone());
     }
@@ -147,6 +166,16 @@ impl Metrics {
         self.samples.remove(&l);
     }
 
+    /// The metrics of one receiver of remote write, which exist from now on.
+    #[must_use]
+    pub fn remote(&self, url: &str) -> RemoteMetrics {
+        let labels = RemoteLabels { url: url.to_owned() };
+        for family in [&self.remote_sent, &self.remote_errors, &self.remote_dropped] {
+            drop(family.get_or_create(&labels));
+        }
+        RemoteMetrics { all: self.clone(), labels }
+    }
+
     /// The metrics of one Alertmanager.
     #[must_use]
     pub fn target(&self, name: &str) -> TargetMetrics {
@@ -154,6 +183,34 @@ impl Metrics {
             all: self.clone(),
             labels: Arc::new(TargetLabels { alertmanager: name.to_owned() }),
         }
+    }
+}
+
+/// The metrics of one receiver of remote write.
+#[derive(Clone, Debug)]
+pub struct RemoteMetrics {
+    all: Metrics,
+    labels: RemoteLabels,
+}
+
+impl RemoteMetrics {
+    pub(super) fn sent(&self, n: u64) {
+        self.all.remote_sent.get_or_create(&self.labels).inc_by(n);
+    }
+
+    pub(super) fn failed(&self) {
+        self.all.remote_errors.get_or_create(&self.labels).inc();
+    }
+
+    pub(super) fn dropped(&self, n: u64) {
+        if n > 0 {
+            self.all.remote_dropped.get_or_create(&self.labels).inc_by(n);
+        }
+    }
+
+    pub(super) fn waiting(&self, n: usize) {
+        let n = i64::try_from(n).unwrap_or(i64::MAX);
+        self.all.remote_waiting.get_or_create(&self.labels).set(n);
     }
 }
 

@@ -13,7 +13,7 @@ mod relabel;
 mod send;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

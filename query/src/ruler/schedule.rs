@@ -25,21 +25,56 @@ pub fn slot(group: &Group, now_ms: i64) -> i64 {
     i64::try_from(slot / 1_000_000).unwrap_or(now_ms)
 }
 
+/// What tells the time, and waits.
+pub(super) trait Clock: Sync {
+    /// What people read, Unix milliseconds; somebody may set it.
+    fn wall_ms(&self) -> i64;
+    /// What nobody sets, since some moment.
+    fn steady(&self) -> Duration;
+    /// Comes back after so long on the steady clock.
+    fn sleep(&self, wait: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// The machine's clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Machine(Instant);
+
+impl Machine {
+    pub(super) fn new() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for Machine {
+    fn wall_ms(&self) -> i64 {
+        now_ms()
+    }
+
+    fn steady(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn sleep(&self, wait: Duration) -> impl Future<Output = ()> + Send {
+        tokio::time::sleep(wait)
+    }
+}
+
 /// The two clocks, read together: what the wall clock should say follows from the other.
 #[derive(Clone, Copy, Debug)]
 struct Clocks {
     wall_ms: i64,
-    steady: Instant,
+    steady: Duration,
 }
 
 impl Clocks {
-    fn now() -> Self {
-        Self { wall_ms: now_ms(), steady: Instant::now() }
+    fn read(clock: &impl Clock) -> Self {
+        Self { wall_ms: clock.wall_ms(), steady: clock.steady() }
     }
 
     /// How far the wall clock was set since, in milliseconds.
     fn jump_since(&self, before: &Self) -> i64 {
-        let steady = i64::try_from((self.steady - before.steady).as_millis()).unwrap_or(i64::MAX);
+        let steady = self.steady.saturating_sub(before.steady);
+        let steady = i64::try_from(steady.as_millis()).unwrap_or(i64::MAX);
         (self.wall_ms - before.wall_ms) - steady
     }
 }
@@ -54,21 +89,22 @@ pub(super) async fn run(
     env: &Env,
     metrics: &GroupMetrics,
     stop: &CancellationToken,
+    clock: &impl Clock,
 ) {
     let interval = running.group.interval_ms.max(1);
-    let mut ts = slot(&running.group, now_ms()) + interval;
-    if !wait_until(ts, interval, stop).await {
+    let mut ts = slot(&running.group, clock.wall_ms()) + interval;
+    let mut clocks = Clocks::read(clock);
+    if !wait_until(ts, interval, stop, clock).await {
         return;
     }
-    let mut clocks = Clocks::now();
     loop {
         let begun = Instant::now();
         let outcome = running.evaluate(ts, env).await;
         metrics.evaluated(&outcome, begun.elapsed());
-        if stop.is_cancelled() || !wait_until(ts + interval, interval, stop).await {
+        if stop.is_cancelled() || !wait_until(ts + interval, interval, stop, clock).await {
             return;
         }
-        let now = Clocks::now();
+        let now = Clocks::read(clock);
         let jump = now.jump_since(&clocks);
         clocks = now;
         if jump.abs() >= interval {
@@ -83,14 +119,27 @@ pub(super) async fn run(
     }
 }
 
-/// Waits for a time of the wall clock, never longer than the interval; false when told to stop.
-async fn wait_until(t_ms: i64, interval: i64, stop: &CancellationToken) -> bool {
-    let wait = (t_ms - now_ms()).clamp(0, interval);
-    let wait = Duration::from_millis(wait.unsigned_abs());
-    tokio::select! {
-        () = tokio::time::sleep(wait) => true,
-        () = stop.cancelled() => false,
+/// Waits for a time of the wall clock, never longer than an interval, and once more for one that was set back
+/// by less than that meanwhile, so that nothing is evaluated before its time. False when told to stop.
+async fn wait_until(
+    t_ms: i64,
+    interval: i64,
+    stop: &CancellationToken,
+    clock: &impl Clock,
+) -> bool {
+    for again in [false, true] {
+        let left = t_ms - clock.wall_ms();
+        // A clock that is far behind was set, which the caller finds out.
+        if again && !(1..interval).contains(&left) {
+            break;
+        }
+        let wait = Duration::from_millis(left.clamp(0, interval).unsigned_abs());
+        tokio::select! {
+            () = clock.sleep(wait) => {}
+            () = stop.cancelled() => return false,
+        }
     }
+    true
 }
 
 #[cfg(test)]

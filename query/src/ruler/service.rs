@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, FromArgMatches as _, ValueEnum};
 use periplus_bucket::{Bucket, Location, OpenOptions};
 use periplus_daemon::admin::Admin;
 use periplus_daemon::config::duration;
@@ -13,13 +13,14 @@ use periplus_model::Labels;
 use tokio::sync::Semaphore;
 
 use super::blocks::{Blocks, BlocksError};
-use super::evaluate::Evaluator;
+use super::evaluate::{Evaluator, Sink};
 use super::file::{FileDefaults, RuleError};
 use super::group::Env;
 use super::head::Head;
 use super::manager::{Manager, ManagerConfig};
 use super::metrics::Metrics;
 use super::notify::{AlertingConfig, Notifier, NotifyConfig, NotifyError, Relabel};
+use super::remote::{Forward, RemoteError};
 use super::rule::Strategy;
 use super::serve::Services;
 use super::state::Restore;
@@ -33,6 +34,9 @@ pub enum RulerError {
     /// Alertmanagers can't be told.
     #[error(transparent)]
     Notify(#[from] NotifyError),
+    /// Samples can't be sent on.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// Blocks can't be kept.
     #[error(transparent)]
     Blocks(#[from] BlocksError),
@@ -117,6 +121,9 @@ pub struct RulesConfig {
     /// Bucket for blocks of what rules give: <s3://BUCKET/PREFIX>, gs://, az://, file:///DIR; needs --data
     #[arg(long, value_name = "URL")]
     pub rule_bucket: Option<String>,
+    /// Address that takes remote write, to which what rules give is sent too: http://prometheus:9090/api/v1/write; may be repeated
+    #[arg(long, value_name = "URL")]
+    pub rule_remote_write: Vec<String>,
     /// How long samples of rules are kept in memory
     #[arg(long, default_value = "26h", value_parser = duration, value_name = "DURATION")]
     pub rule_retention: Duration,
@@ -133,6 +140,20 @@ fn label(text: &str) -> Result<(String, String), String> {
 
 fn ms(d: Duration) -> i64 {
     i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl RulesConfig {
+    /// What holds when nothing is set.
+    ///
+    /// # Panics
+    /// Never: a test holds that the defaults parse.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "the defaults are constants, and tested")]
+    pub fn defaults() -> Self {
+        let command = Self::augment_args(clap::Command::new("rules"));
+        let matches = command.try_get_matches_from(["rules"]).expect("defaults are valid");
+        Self::from_arg_matches(&matches).expect("defaults are valid")
+    }
 }
 
 /// Rules at work.
@@ -193,9 +214,13 @@ pub async fn start(
         return Err(RulerError::Setting(text.to_owned()));
     }
     let strategy = Strategy::from(config.partial_response);
+    let sink: Arc<dyn Sink> = match config.rule_remote_write.as_slice() {
+        [] => Arc::<Head>::clone(&head),
+        urls => Arc::new(Forward::start(Arc::clone(&head), urls, &external, &metrics, drain)?),
+    };
     let env = Env {
         evaluator,
-        sink: Arc::<Head>::clone(&head),
+        sink,
         notify: Arc::new(notifier.clone()),
         external_labels: external.clone(),
         external_url,
@@ -263,5 +288,16 @@ async fn forget(head: Arc<Head>, keep_ms: i64, end: tokio_util::sync::Cancellati
             _ = every.tick() => head.truncate(super::now_ms() - keep_ms),
             () = end.cancelled() => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        let c = RulesConfig::defaults();
+        assert_eq!(c.evaluation_interval, Duration::from_secs(60));
     }
 }

@@ -1,6 +1,9 @@
 //! Alerts over evaluations: what Prometheus does is held against promtool elsewhere; here is what it
 //! has no words for: missing streams, restarts, clocks, pairs.
 
+mod clock;
+mod outage;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,17 +26,21 @@ struct Stage {
     answer: Mutex<Result<Answer, String>>,
     stored: Mutex<Vec<Point>>,
     told: Mutex<Vec<Alert>>,
+    /// The times of evaluations.
+    asked: Mutex<Vec<i64>>,
 }
 
 impl Default for Stage {
     fn default() -> Self {
         let answer = Mutex::new(Ok(Answer::default()));
-        Self { answer, stored: Mutex::default(), told: Mutex::default() }
+        let (stored, told, asked) = Default::default();
+        Self { answer, stored, told, asked }
     }
 }
 
 impl Evaluator for Stage {
-    fn instant<'a>(&'a self, _: &'a Arc<str>, _: &'a Expr, _: i64, s: Strategy) -> Answering<'a> {
+    fn instant<'a>(&'a self, _: &'a Arc<str>, _: &'a Expr, t: i64, s: Strategy) -> Answering<'a> {
+        self.asked.lock().push(t);
         let answer = self.answer.lock().clone();
         let answer = match answer {
             Ok(a) if s == Strategy::Abort && !a.missing.is_empty() => Err("missing".to_owned()),

@@ -1,7 +1,7 @@
 //! One endpoint's series, in the order it sends them.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use periplus_model::{Labels, TimeRange};
 use periplus_promql::source::SelectRequest;
@@ -10,11 +10,13 @@ use periplus_proto::convert::{labels_from_thanos, matchers_to_thanos};
 use periplus_proto::thanos::series_response::Result as Frame;
 use periplus_proto::thanos::store_client::StoreClient;
 use periplus_proto::thanos::{self, SeriesRequest, SeriesResponse};
+use prost::Message as _;
 use tonic::{Code, Request, Streaming};
 
 use super::chunks::EncodedChunk;
 use crate::endpoints::probe::explain;
 use crate::fanout::Question;
+use crate::fanout::work::RequestWork;
 use crate::plan::EndpointId;
 
 /// A series as received.
@@ -59,6 +61,23 @@ pub(super) struct Lane {
     patience: Duration,
     sorted: bool,
     q_notes: std::sync::Arc<crate::fanout::notes::Notes>,
+    /// What it has done so far, where somebody wants to know.
+    work: Option<Watched>,
+}
+
+/// What a lane has done so far; kept when the lane is closed, however that comes about.
+struct Watched {
+    notes: std::sync::Arc<crate::fanout::notes::Notes>,
+    begun: Instant,
+    work: RequestWork,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let mut work = std::mem::take(&mut self.work);
+        work.time = self.begun.elapsed();
+        self.notes.asked(work);
+    }
 }
 
 /// The request for what the engine selects.
@@ -109,6 +128,16 @@ impl Lane {
             return Err(Lost::broken("the query layer is shutting down"));
         };
         let patience = q.endpoint_timeout();
+        let mut work = q.notes.is_watching().then(|| Watched {
+            notes: std::sync::Arc::clone(&q.notes),
+            begun: Instant::now(),
+            work: RequestWork {
+                address: target.address.clone(),
+                query: selector(&message),
+                path: "series".to_owned(),
+                ..RequestWork::default()
+            },
+        });
         let mut attempt = 1;
         loop {
             q.notes.request();
@@ -118,6 +147,9 @@ impl Lane {
             periplus_daemon::telemetry::inject(call.metadata_mut());
             let error = match tokio::time::timeout(patience, client.series(call)).await {
                 Ok(Ok(answer)) => {
+                    if let Some(w) = &mut work {
+                        w.work.error = None;
+                    }
                     return Ok(Self {
                         frames: answer.into_inner(),
                         address: target.address.clone(),
@@ -127,14 +159,22 @@ impl Lane {
                         patience,
                         sorted: false,
                         q_notes: std::sync::Arc::clone(&q.notes),
+                        work: work.take(),
                     });
                 }
                 Ok(Err(e)) => e,
                 Err(_) => {
                     q.registry.suspect(&target.address);
-                    return Err(Lost::broken(format!("did not answer within {patience:.1?}")));
+                    let reason = format!("did not answer within {patience:.1?}");
+                    if let Some(w) = &mut work {
+                        w.work.error = Some(reason.clone());
+                    }
+                    return Err(Lost::broken(reason));
                 }
             };
+            if let Some(w) = &mut work {
+                w.work.error = Some(explain(&error));
+            }
             let passing = matches!(error.code(), Code::Unavailable | Code::Unknown);
             if !passing || attempt >= q.config.attempts {
                 let lost = Lost::of("", &error);
@@ -156,17 +196,23 @@ impl Lane {
     /// The next series, whole: what comes in several messages is put together.
     pub(super) async fn next(&mut self) -> Result<Option<Received>, Lost> {
         loop {
-            let Some(series) = self.next_message().await? else {
+            let Some(series) = self.watched_message().await? else {
                 let last = self.pending.take();
                 if let Some(last) = &last {
                     self.in_order(&last.labels)?;
                 }
                 return Ok(last);
             };
+            if let Some(w) = &mut self.work {
+                w.work.bytes += series.encoded_len() as u64;
+            }
             let received = receive(series)?;
             match &mut self.pending {
                 Some(p) if p.labels == received.labels => p.chunks.extend(received.chunks),
                 pending => {
+                    if let Some(w) = &mut self.work {
+                        (w.work.rows, w.work.series) = (w.work.rows + 1, w.work.series + 1);
+                    }
                     let whole = pending.replace(received);
                     if let Some(whole) = whole {
                         self.in_order(&whole.labels)?;
@@ -187,6 +233,14 @@ impl Lane {
         }
         self.last = Some(labels.clone());
         Ok(())
+    }
+
+    async fn watched_message(&mut self) -> Result<Option<thanos::Series>, Lost> {
+        let next = self.next_message().await;
+        if let (Err(lost), Some(w)) = (&next, &mut self.work) {
+            w.work.error = Some(lost.reason.clone());
+        }
+        next
     }
 
     async fn next_message(&mut self) -> Result<Option<thanos::Series>, Lost> {
@@ -214,6 +268,21 @@ impl Lane {
             }
         }
     }
+}
+
+/// A request's matchers as a selector.
+fn selector(r: &SeriesRequest) -> String {
+    let matcher = |m: &thanos::LabelMatcher| {
+        let op = match m.r#type() {
+            thanos::label_matcher::Type::Eq => "=",
+            thanos::label_matcher::Type::Neq => "!=",
+            thanos::label_matcher::Type::Re => "=~",
+            thanos::label_matcher::Type::Nre => "!~",
+        };
+        format!("{}{op}{:?}", m.name, m.value)
+    };
+    let all: Vec<String> = r.matchers.iter().map(matcher).collect();
+    format!("{{{}}}", all.join(","))
 }
 
 fn receive(s: thanos::Series) -> Result<Received, Lost> {

@@ -1,5 +1,5 @@
-//! Clients that others wrote: promtool, PyPI's prometheus-api-client, npm's codemirror-promql, and a
-//! Prometheus that reads the fleet by remote read and by federation.
+//! Clients that others wrote: promtool, PyPI's prometheus-api-client, npm's codemirror-promql, the Go client library, and
+//! a Prometheus that reads the fleet by remote read and by federation.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,6 +39,7 @@ async fn clients_of_others_are_served() {
     promtool(&query.url, &shop.prometheus.url, shop.settled);
     python(&query.url, &shop.prometheus.url, shop.settled);
     node(&query.url);
+    go(&query.url, shop.settled);
     reading_prometheus(&flavour.binary, &query.url, &shop, dir.path()).await;
 }
 
@@ -74,6 +75,17 @@ fn node(url: &str) {
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live/api/clients/client.cjs");
     run(Command::new("node").env("NODE_PATH", &modules).arg(script).arg(url));
+}
+
+fn go(url: &str, settled: i64) {
+    if !Command::new("go").arg("version").output().is_ok_and(|o| o.status.success()) {
+        return absent("a Go compiler");
+    }
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live/api/clients/go");
+    let mut command = Command::new("go");
+    // Built from what go.sum names, and nothing else.
+    command.current_dir(program).env("GOFLAGS", "-mod=readonly -buildvcs=false");
+    run(command.args(["run", "."]).arg(url).arg(settled.to_string()));
 }
 
 /// A Prometheus of its own that has nothing but what it reads from the fleet.

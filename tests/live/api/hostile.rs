@@ -4,13 +4,15 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit, setrlimit};
+
 use super::setup::{Shop, get_json, query};
 use crate::ask::client;
 use crate::prometheus::flavours;
 
 /// The most memory the query may ever have held, KiB.
 const QUERY_KIB: u64 = 250 * 1024;
-/// Clients that say half a request and then nothing.
+/// Clients that say half a request and then nothing, where SLOW_CLIENTS does not say how many.
 const SLOW: usize = 1_000;
 
 /// Status and body of a request written by hand, so that nothing tidies it up.
@@ -31,12 +33,17 @@ async fn hostile_input_is_refused_in_words() {
     let dir = tempfile::tempdir().expect("a directory");
     let flavour = flavours().remove(0);
     let shop = Shop::start(&flavour, "shop", &[("cluster", "a")], dir.path()).await;
-    let mut query = query(&[&shop], &["--max-connections", "1200"], dir.path()).await;
+    let slow = slow();
+    // Some more ask for much and read nothing.
+    let connections = (slow + slow / 2 + 200).to_string();
+    let bounds = ["--max-connections", &connections, "--max-total-bytes", "100000000"];
+    let mut query = query(&[&shop], &bounds, dir.path()).await;
     let (url, address) = (query.url.clone(), query.url.trim_start_matches("http://").to_owned());
     bodies(&url).await;
     paths(&url, &address).await;
     ranges(&url).await;
-    slow_clients(&url, &address).await;
+    slow_clients(&url, &address, slow).await;
+    slow_readers(&url, &address, shop.settled, (slow / 20).max(60)).await;
     assert!(query.process.is_alive(), "{}", query.process.last_words());
     let kib = query.process.peak_kib();
     eprintln!("peak memory of the query: {kib} KiB");
@@ -156,17 +163,48 @@ async fn ranges(url: &str) {
     }
 }
 
+/// How many clients are slow. 10,000 of them need 11,000 open files in the test and in the query each.
+fn slow() -> usize {
+    let asked = std::env::var("SLOW_CLIENTS").ok().and_then(|n| n.parse().ok());
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    setrlimit(Resource::Nofile, files).expect("as many files as there may be");
+    asked.unwrap_or(SLOW)
+}
+
 /// Clients that send half a request are many, cost little, and are gone after a while.
-async fn slow_clients(url: &str, address: &str) {
+async fn slow_clients(url: &str, address: &str, clients: usize) {
     let mut slow = Vec::new();
-    for _ in 0..SLOW {
+    for _ in 0..clients {
         let Ok(mut stream) = TcpStream::connect(address) else { break };
         let _ = stream.write_all(b"POST /api/v1/query HTTP/1.1\r\nHost: x\r\nContent-Le");
         slow.push(stream);
     }
-    assert!(slow.len() > SLOW / 2, "only {} connections", slow.len());
+    assert!(slow.len() > clients / 2, "only {} connections", slow.len());
+    answered_beside(url, &format!("{} slow clients", slow.len())).await;
+}
+
+async fn answered_beside(url: &str, whom: &str) {
     let begun = Instant::now();
     let v = get_json(&format!("{url}/api/v1/query?query=sum(up)")).await;
-    assert_eq!(v["status"], "success", "with {} slow clients: {v}", slow.len());
-    eprintln!("answered beside {} slow clients after {:?}", slow.len(), begun.elapsed());
+    assert_eq!(v["status"], "success", "beside {whom}: {v}");
+    eprintln!("answered beside {whom} after {:?}", begun.elapsed());
+}
+
+/// Clients that each ask something else, with an answer of megabytes, and read nothing of it: who asks for little
+/// is answered, and what waits to be read is bounded.
+async fn slow_readers(url: &str, address: &str, settled: i64, clients: usize) {
+    let mut slow = Vec::new();
+    for i in 0..clients {
+        let Ok(mut stream) = TcpStream::connect(address) else { break };
+        let (from, to) = (settled - 11, settled);
+        let path = format!(
+            "/api/v1/query_range?query=%7B__name__!%3D%22{i}%22%7D&start={from}&end={to}&step=0.002"
+        );
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let _ = stream.write_all(request.as_bytes());
+        slow.push(stream);
+    }
+    assert!(slow.len() > clients / 2, "only {} connections", slow.len());
+    answered_beside(url, &format!("{} clients that read nothing", slow.len())).await;
 }

@@ -1,3 +1,5 @@
+use periplus_promql::value::StepMatrix;
+
 use super::*;
 
 #[track_caller]
@@ -97,11 +99,34 @@ fn a_series_with_floats_and_histograms() {
         present: periplus_promql::value::Bitmap::new(2, true),
         histograms: vec![(1, std::sync::Arc::new(h))],
     }];
-    let text = written(|w| result(w, &Value::Vector(StepMatrix { grid, series }), None, |_| {}));
+    let text = written(|w| result(w, &Value::Vector(StepMatrix { grid, series }), None));
     assert_eq!(
         text,
         "\"resultType\":\"matrix\",\"result\":[{\"metric\":{\"a\":\"b\"},\"values\":[[1,\"1.5\"]],\
          \"histograms\":[[2,{\"count\":\"3\",\"sum\":\"4.5\",\"buckets\":[[0,\"0.5\",\"1\",\"1\"],\
          [0,\"1\",\"2\",\"2\"]]}]]}]"
     );
+}
+
+/// In pieces of any size it is the same text.
+#[test]
+fn a_result_can_be_interrupted() {
+    let grid = StepGrid { start_ms: 0, end_ms: 2_000, step_ms: 1_000 };
+    let series = |i: usize| StepSeries {
+        labels: Labels::from_pairs([("pod", format!("p{i}"))]),
+        values: vec![i as f64, 0.5, f64::NAN],
+        // Every third has nothing to show.
+        present: periplus_promql::value::Bitmap::new(3, i % 3 != 0),
+        histograms: Vec::new(),
+    };
+    let value = Value::Vector(StepMatrix { grid, series: (0..10).map(series).collect() });
+    let whole = written(|w| result(w, &value, None));
+    for enough in [0, 1, 100, 1000] {
+        let (mut cursor, mut text, mut last) = (Cursor::default(), String::new(), false);
+        while !last {
+            text.push_str(&written(|w| last = cursor.write(w, &value, None, enough.max(1))));
+        }
+        assert_eq!(text, whole);
+    }
+    assert_eq!(whole.matches("metric").count(), 6);
 }

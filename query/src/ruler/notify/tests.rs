@@ -6,6 +6,45 @@ use super::queue::Queue;
 use super::{AlertingConfig, Message, NotifyConfig, Relabel, message, relabel};
 use crate::ruler::alert::{Alert, State};
 
+/// What waits for an Alertmanager that takes nothing.
+pub(in crate::ruler) struct Waiting(Queue);
+
+impl Waiting {
+    pub(in crate::ruler) fn new(room: usize) -> Self {
+        Self(Queue::new(room))
+    }
+
+    pub(in crate::ruler) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(in crate::ruler) fn dropped(&self) -> usize {
+        self.0.take_dropped()
+    }
+
+    /// Everything that waits: the cluster it is about, and when it ends or ended.
+    pub(in crate::ruler) fn take(&self) -> Vec<(String, i64)> {
+        let ms = |text: &str| text.parse::<jiff::Timestamp>().expect("a time").as_millisecond();
+        let cluster = |m: &Message| m.labels.get("cluster").cloned().unwrap_or_default();
+        self.0.take(usize::MAX).iter().map(|m| (cluster(m), ms(&m.ends_at))).collect()
+    }
+}
+
+impl crate::ruler::Notify for Waiting {
+    fn notify(&self, query: &str, alerts: Vec<Alert>) {
+        let config = NotifyConfig {
+            alerting: AlertingConfig::default(),
+            external_labels: Labels::empty(),
+            external_url: "".into(),
+            queue: 0,
+            refresh: std::time::Duration::from_secs(1),
+        };
+        let all: Vec<Arc<Message>> =
+            alerts.iter().filter_map(|a| message(&config, query, a)).map(Arc::new).collect();
+        self.0.push(&all);
+    }
+}
+
 fn msg(name: &str, ends: &str) -> Arc<Message> {
     Arc::new(Message {
         labels: [("alertname".to_owned(), name.to_owned())].into(),
