@@ -3,10 +3,10 @@
 //! Bounded by time (older samples leave) and by the number of series; a series that has no samples
 //! left is forgotten. What leaves is written as blocks before, where a data directory is set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::RwLock;
-use periplus_model::{Labels, Matcher, SampleBuffer, TimeRange};
+use periplus_model::{Labels, METRIC_NAME, Matcher, SampleBuffer, TimeRange};
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::evaluate::{Point, Refused, SampleValue, Sink};
@@ -53,6 +53,12 @@ impl Head {
                 && matchers.iter().all(|m| m.matches(l.value(&m.name)))
         };
         all.iter().filter(wanted).map(|(l, _)| l.clone()).collect()
+    }
+
+    /// The names of all metrics.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<String> {
+        self.series.read().keys().map(|l| l.value(METRIC_NAME).to_owned()).collect()
     }
 
     /// Puts samples of a series back that are newer than what it has.

@@ -1,10 +1,11 @@
 //! What a ruler serves to query processes: its series as `thanos.Store`, its rules as `thanos.Rules`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use periplus_block::chunk::{ChunkEncoding, ChunkSamples, HistogramValue, encode};
-use periplus_model::{Labels, Matcher, SampleBuffer, TimeRange};
+use periplus_model::{Labels, METRIC_NAME, Matcher, SampleBuffer, TimeRange};
 use periplus_proto::convert::{labels_to_thanos, matchers_from_thanos};
 use periplus_proto::thanos::info::info_server::Info;
 use periplus_proto::thanos::info::{InfoRequest, InfoResponse, RulesInfo, StoreInfo};
@@ -56,6 +57,17 @@ impl Services {
         Ok(fits.then_some(own))
     }
 
+    /// What stands behind this ruler: a label set for each metric that rules give or gave, its name and the external
+    /// labels. So a query layer asks here only for these metrics, pushes every other question down as if
+    /// no ruler were there, and misses nothing else when it is down.
+    fn announced(&self) -> Vec<Labels> {
+        let groups = self.manager.groups();
+        let rules = groups.iter().flat_map(|g| &g.group.rules).filter(|r| r.alerting.is_none());
+        let mut names = self.head.names();
+        names.extend(rules.map(|r| r.name.clone()));
+        announced(&self.external, names)
+    }
+
     /// External labels stand on every series, and win.
     fn outer(&self, labels: &Labels, without: &[String]) -> Labels {
         let mut b = labels.to_builder();
@@ -69,12 +81,29 @@ impl Services {
     }
 }
 
+/// More metrics than this are not told one by one.
+const NAMES_MAX: usize = 2_000;
+
+fn announced(external: &Labels, mut names: BTreeSet<String>) -> Vec<Labels> {
+    names.extend(["ALERTS".to_owned(), "ALERTS_FOR_STATE".to_owned()]);
+    if names.len() > NAMES_MAX {
+        return vec![external.clone()];
+    }
+    let named = |name: &String| {
+        let mut b = external.to_builder();
+        b.set(METRIC_NAME, name);
+        b.build()
+    };
+    names.iter().map(named).collect()
+}
+
 #[tonic::async_trait]
 impl Info for Services {
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
-        let labels = ZLabelSet { labels: labels_to_thanos(&self.external) };
+        let label_sets = self.announced().iter();
+        let label_sets = label_sets.map(|l| ZLabelSet { labels: labels_to_thanos(l) }).collect();
         Ok(Response::new(InfoResponse {
-            label_sets: vec![labels],
+            label_sets,
             component_type: "rule".to_owned(),
             store: Some(StoreInfo {
                 min_time: self.head.oldest().unwrap_or(0),
@@ -139,7 +168,7 @@ impl Store for Services {
             None => Vec::new(),
         };
         let names = sets.iter().map(|l| self.outer(l, &r.without_replica_labels));
-        let names: std::collections::BTreeSet<String> =
+        let names: BTreeSet<String> =
             names.flat_map(|l| l.iter().map(|(n, _)| n.to_owned()).collect::<Vec<_>>()).collect();
         let names = cut(names, r.limit);
         Ok(Response::new(LabelNamesResponse { names, ..Default::default() }))
@@ -155,14 +184,14 @@ impl Store for Services {
             None => Vec::new(),
         };
         let values = sets.iter().map(|l| self.outer(l, &r.without_replica_labels));
-        let values: std::collections::BTreeSet<String> =
+        let values: BTreeSet<String> =
             values.filter_map(|l| l.get(&r.label).map(str::to_owned)).collect();
         let values = cut(values, r.limit);
         Ok(Response::new(LabelValuesResponse { values, ..Default::default() }))
     }
 }
 
-fn cut(all: std::collections::BTreeSet<String>, limit: i64) -> Vec<String> {
+fn cut(all: BTreeSet<String>, limit: i64) -> Vec<String> {
     let limit = usize::try_from(limit).ok().filter(|l| *l > 0).unwrap_or(usize::MAX);
     all.into_iter().take(limit).collect()
 }
@@ -245,4 +274,20 @@ pub fn routes(services: Services) -> tonic::service::Routes {
     tonic::service::Routes::new(StoreServer::new(services.clone()))
         .add_service(RulesServer::new(services.clone()))
         .add_service(InfoServer::new(services))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_set_is_told_for_each_metric() {
+        let external = Labels::from_pairs([("ruler", "a")]);
+        let sets = announced(&external, BTreeSet::from(["job:x:sum".to_owned()]));
+        let names: Vec<&str> = sets.iter().map(|l| l.value(METRIC_NAME)).collect();
+        assert_eq!(names, ["ALERTS", "ALERTS_FOR_STATE", "job:x:sum"]);
+        assert!(sets.iter().all(|l| l.value("ruler") == "a"));
+        let many = (0..=NAMES_MAX).map(|i| format!("m{i}")).collect();
+        assert_eq!(announced(&external, many), [external]);
+    }
 }

@@ -79,9 +79,6 @@ fn lives(cluster: &Cluster, pod: &str, at: i64) -> bool {
 /// Everything, ended when dropped.
 pub(super) struct Running {
     query: Query,
-    /// Another over the same clusters, without rules: nothing tells a ruler's series from those of clusters, since
-    /// they carry any cluster's labels, so with them in the fleet less is pushed.
-    without_rules: Query,
     hub: String,
     prometheus: Vec<Prometheus>,
     sidecars: Vec<Sidecar>,
@@ -200,7 +197,6 @@ impl Running {
         let (rules, data) = (rules(dir), path("query-data"));
         let more = ["--rules", &rules, "--data", &data, "--probe-interval", "500ms"];
         let query = Query::start("query", &endpoints, &more, dir).await;
-        let without_rules = Query::start("query-without-rules", &endpoints, &[], dir).await;
         let centre = [
             ("query", query.admin.as_str()),
             ("hub", hub_admin.as_str()),
@@ -210,7 +206,6 @@ impl Running {
         scrape("centre", &centre, dir);
         Self {
             query,
-            without_rules,
             hub,
             prometheus: servers_of,
             sidecars,
@@ -275,7 +270,7 @@ impl Running {
     }
 
     pub(super) async fn explain(&self, text: &str) -> Value {
-        let address = format!("{}/api/v1/query_explain", self.without_rules.url);
+        let address = format!("{}/api/v1/query_explain", self.query.url);
         get(&address, &[("query", text.to_owned())]).await.unwrap_or_else(|e| panic!("{text}: {e}"))
     }
 
