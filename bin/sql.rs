@@ -9,7 +9,8 @@ use anyhow::{Context as _, bail};
 ///
 /// Asks a periplus query process that was started with --bucket. Tables: series and samples (as
 /// scraped), series_5m, samples_5m, series_1h, samples_1h (downsampled); the views metrics,
-/// metrics_5m and metrics_1h join the two. A dash reads the statement from standard input.
+/// metrics_5m and metrics_1h join the two. Where a series ended, v is a NaN (the staleness marker): add
+/// WHERE NOT isnan(v) to what takes a maximum. A dash reads the statement from standard input.
 ///
 /// Examples:
 ///   periplus sql "SELECT __name__, count(*) FROM series GROUP BY 1 ORDER BY 2 DESC LIMIT 10"

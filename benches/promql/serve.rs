@@ -65,7 +65,7 @@ fn answer(target: &str, engine: &Engine, source: &Stored) -> impl Deref<Target =
     match engine.execute(&spec, source, &Leaves::new(), &Cancel::new()) {
         Ok(result) => {
             w.raw(b"{\"status\":\"success\",\"data\":{");
-            json::result(&mut w, &result.value, None, |_| ());
+            json::result(&mut w, &result.value, None);
             w.raw(b"}}");
         }
         Err(e) => {

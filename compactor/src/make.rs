@@ -119,7 +119,7 @@ fn compare(job: &Job<'_>, directory: &Path) -> Result<(), MakeError> {
     each(job, |labels, made| {
         match made {
             Made::Raw(samples) => reader.expect_raw(labels, samples),
-            Made::Aggregates(samples) => reader.expect(labels, &SeriesData::Aggregates(samples)),
+            Made::Aggregates(samples) => reader.expect(labels, &SeriesData::Aggregates(*samples)),
         }
         .map_err(|e| differs(&e))
     })?;
@@ -129,7 +129,7 @@ fn compare(job: &Job<'_>, directory: &Path) -> Result<(), MakeError> {
 /// One series of the part.
 enum Made<'a> {
     Raw(&'a periplus_block::chunk::ChunkSamples),
-    Aggregates(AggregateSamples),
+    Aggregates(Box<AggregateSamples>),
 }
 
 /// Goes through all series of the part to be, in order of labels; those without samples are left out.
@@ -165,7 +165,7 @@ fn each(
                 }
                 let aggregates = downsample::raw(&samples, step.resolution);
                 if !aggregates.is_empty() {
-                    then(&labels, Made::Aggregates(aggregates))?;
+                    then(&labels, Made::Aggregates(Box::new(aggregates)))?;
                 }
             }
             Samples::Aggregates(mut samples) => {
@@ -176,7 +176,7 @@ fn each(
                     erase::from_aggregates(&mut samples, step.resolution, &gone);
                 }
                 if !samples.is_empty() {
-                    then(&labels, Made::Aggregates(samples))?;
+                    then(&labels, Made::Aggregates(Box::new(samples)))?;
                 }
             }
         }

@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn every_range_is_what_the_file_has() {
         let dir = tempfile::tempdir().unwrap();
-        let bytes: Vec<u8> = (0..700_000u32).map(|i| (i * 31 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..700_000u32).map(|i| ((i * 31) >> 3) as u8).collect();
         std::fs::write(dir.path().join("index"), &bytes).unwrap();
         let block = WindowedBlock::new(dir.path());
         let file = block.open(BlockFile::Index).unwrap().unwrap();

@@ -72,11 +72,11 @@ fn a_part_that_is_not_what_it_was_made_from_never_counts() {
         let inputs = vec![Opened { input: Input::Block(id), group: 0, files }];
         let meta = meta.clone();
         let job = Job { step: &step, meta, inputs, erasures: Vec::new(), go_on: &go_on };
-        make::make(&job, out.path())
+        make::make(&job, out.path()).map_err(Box::new)
     };
     assert_eq!(make(None).unwrap().samples, SERIES as u64 * 240);
     let error = make(Some(PartFile::Samples)).unwrap_err();
-    assert!(matches!(error, MakeError::Differs(_)), "{error}");
+    assert!(matches!(*error, MakeError::Differs(_)), "{error}");
     let name = meta.directory();
     assert!(error.to_string().contains(&name), "{error}");
 }

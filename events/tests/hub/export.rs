@@ -74,7 +74,7 @@ async fn every_row_once_in_its_latest_state() {
     let limited = export(&client, &hub.url, "columns=uid,count&limit=123").await.unwrap();
     assert_eq!(counts(&limited).len(), 123);
     assert_eq!(export(&client, &hub.url, "namespace=nobody").await, Ok(Vec::new()));
-    for wrong in ["columns=uid,nonsense", "columns=", "limit=0", "namspace=x"] {
+    for wrong in ["columns=uid,nonsense", "columns=", "limit=0", "nothing=x"] {
         assert!(export(&client, &hub.url, wrong).await.is_err(), "{wrong}");
     }
     hub.kill();

@@ -100,8 +100,8 @@ fn announced(external: &Labels, mut names: BTreeSet<String>) -> Vec<Labels> {
 #[tonic::async_trait]
 impl Info for Services {
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
-        let label_sets = self.announced().iter();
-        let label_sets = label_sets.map(|l| ZLabelSet { labels: labels_to_thanos(l) }).collect();
+        let told = self.announced();
+        let label_sets = told.iter().map(|l| ZLabelSet { labels: labels_to_thanos(l) }).collect();
         Ok(Response::new(InfoResponse {
             label_sets,
             component_type: "rule".to_owned(),

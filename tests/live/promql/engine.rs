@@ -69,7 +69,7 @@ impl Reference {
                     When::Instant(t) => Some(t),
                     When::Range { .. } => None,
                 };
-                json::result(&mut w, &result.value, instant, |_| ());
+                json::result(&mut w, &result.value, instant);
                 w.raw(b"}}");
                 serde_json::from_slice(&w.finish()).expect("the writer writes JSON")
             }

@@ -104,6 +104,8 @@ impl Weed {
             .arg("-volume.max=0")
             .arg(format!("-filer.port={filer_port}"))
             .arg(format!("-s3.port={s3_port}"))
+            // On fixed ports, where another server's may be.
+            .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
             .arg(format!("-s3.config={}", config.display()))
             .stdout(log.try_clone().unwrap())
             .stderr(log)

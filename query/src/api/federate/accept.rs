@@ -35,10 +35,10 @@ pub(super) fn negotiate(headers: &HeaderMap) -> (Form, Escaping) {
         escaping = c.get("escaping").and_then(Escaping::named).unwrap_or(escaping);
         let is_family = c.get("proto") == Some("io.prometheus.client.MetricFamily");
         match c.kind {
-            "application/vnd.google.protobuf" if is_family => {
-                if c.get("encoding") == Some("delimited") {
-                    return (Form::Protobuf, escaping);
-                }
+            "application/vnd.google.protobuf"
+                if is_family && c.get("encoding") == Some("delimited") =>
+            {
+                return (Form::Protobuf, escaping);
             }
             "text/plain" if matches!(c.get("version"), None | Some("0.0.4")) => {
                 return (Form::Text, escaping);

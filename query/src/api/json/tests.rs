@@ -116,7 +116,7 @@ fn a_result_can_be_interrupted() {
         labels: Labels::from_pairs([("pod", format!("p{i}"))]),
         values: vec![i as f64, 0.5, f64::NAN],
         // Every third has nothing to show.
-        present: periplus_promql::value::Bitmap::new(3, i % 3 != 0),
+        present: periplus_promql::value::Bitmap::new(3, !i.is_multiple_of(3)),
         histograms: Vec::new(),
     };
     let value = Value::Vector(StepMatrix { grid, series: (0..10).map(series).collect() });
